@@ -1,0 +1,1 @@
+"""MNIST with both sides: the pair is proven first, then trained and timed."""

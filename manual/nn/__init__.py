@@ -1,0 +1,23 @@
+"""Modules and losses, torch.nn name for name, each with its backward written out."""
+
+from manual.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from manual.nn.containers import Sequential
+from manual.nn.linear import Linear
+from manual.nn.losses import Criterion, CrossEntropyLoss, HalfSquaredError, MSELoss
+from manual.nn.module import Module
+from manual.nn.parameter import Parameter
+
+__all__ = [
+    "Criterion",
+    "CrossEntropyLoss",
+    "HalfSquaredError",
+    "Identity",
+    "Linear",
+    "MSELoss",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+]

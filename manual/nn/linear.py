@@ -1,0 +1,97 @@
+"""The affine map y = x Wᵀ + b."""
+
+from __future__ import annotations  # naming np.random.Generator would import numpy.random
+
+import math
+
+import numpy as np
+
+from manual import init
+from manual.nn.module import Module, check_array
+from manual.nn.parameter import FLOATS, Parameter
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, as torch.nn.Linear.
+
+    weight: (out_features, in_features); bias: (out_features,), or None with bias=False.
+    Both start as torch's: uniform in ±1/√in_features, drawn from `generator`
+    (a fresh, unseeded numpy.random.Generator where none is given).
+    dtype: float32 (default), float64 or longdouble.
+
+    In memory the weight is an (in, out) block, so that x Wᵀ reads it along its rows; `weight`
+    shows its transpose.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: np.dtype | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"Linear: {name} must be a whole number >= 1, got {value!r}")
+        dtype = np.dtype(np.float32 if dtype is None else dtype)
+        if dtype not in FLOATS:
+            raise TypeError(f"Linear: dtype must be float32, float64 or longdouble, got {dtype}")
+        self.in_features, self.out_features = int(in_features), int(out_features)
+        generator = np.random.default_rng() if generator is None else generator
+        self.weight = Parameter(np.empty((in_features, out_features), dtype).T)
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=generator)
+        self.bias = None
+        if bias:
+            self.bias = Parameter(np.empty(out_features, dtype))
+            bound = 1 / math.sqrt(in_features)
+            init.uniform_(self.bias, -bound, bound, generator=generator)
+        self.flatten_parameters()
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """y = x Wᵀ + b.    x: (…, in) → y: (…, out), in the dtype of the weight.
+
+        Raises TypeError for another dtype, ValueError for another last dimension.
+        """
+        check_array("Linear: x", x, dtype=self.weight.dtype)
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
+        rows = x.reshape(-1, self.in_features)
+        self.saved = rows, x.shape
+        y = np.dot(rows, self.weight.data.T)
+        if self.bias is not None:
+            y += self.bias.data
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy: (…, out) → dx: (…, in).
+
+        For one row, y_i = Σ_j W_ij x_j + b_i, so ∂y_i/∂x_j = W_ij, and with the chain rule
+            dx_j = Σ_i dy_i W_ij            dx = dy W         (N, out)(out, in) → (N, in)
+        """
+        _, shape = self.recall()
+        self.backward_parameters(dy)
+        dx = np.dot(dy.reshape(-1, self.out_features), self.weight.data)
+        return dx.reshape(shape)
+
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """The gradients of weight and bias alone.
+
+        ∂y_i/∂W_ij = x_j and ∂y_i/∂b_i = 1, summed over the N rows that share W and b:
+            dW_ij = Σ_n dy_ni x_nj          dW = dyᵀ x        (out, N)(N, in) → (out, in)
+            db_i = Σ_n dy_ni                                  (out,)
+        """
+        x, shape = self.recall()
+        check_array("Linear: dy", dy, (*shape[:-1], self.out_features), self.weight.dtype)
+        dy = dy.reshape(-1, self.out_features)
+        dweight = self.weight.overwrite_grad()
+        np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
+        if self.bias is not None:
+            np.sum(dy, axis=0, out=self.bias.overwrite_grad())
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )

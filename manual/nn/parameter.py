@@ -1,0 +1,174 @@
+"""A trainable array with its gradient, and the two flat buffers that all of a network's share.
+
+An optimizer's update is one pass over memory when every parameter of a network lies in one
+1-D buffer and every gradient in another, in the same order. A `Parameter` is a pair of views
+into such a pair of buffers.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64, np.longdouble))
+
+
+class Flat:
+    """One buffer for the values of several parameters and one for their gradients."""
+
+    def __init__(self, size: int, dtype: np.dtype) -> None:
+        self.data = np.empty(size, dtype)
+        self.grad = np.empty(size, dtype)
+
+
+class Parameter:
+    """A trainable array.
+
+    data: ndarray, the value. Assigning to it copies; shape and dtype stay.
+    grad: ndarray of the same shape and dtype, dLoss/d(this parameter), or None as long as no
+        backward has written it. Assigning an array copies it; assigning None forgets it.
+
+    The value is a copy of `data` and keeps its memory order: a (out, in) weight that is the
+    transposed view of an (in, out) block stays one.
+    """
+
+    def __init__(self, data: np.ndarray) -> None:
+        data = np.asarray(data)
+        if data.dtype not in FLOATS:
+            raise TypeError(
+                f"a Parameter is float32, float64 or longdouble, got an array of {data.dtype}"
+            )
+        self._shape = data.shape
+        self._transposed = data.flags.f_contiguous and not data.flags.c_contiguous
+        self._has_grad = False
+        self._place(Flat(data.size, data.dtype), 0)
+        self._data[...] = data
+
+    def _place(self, flat: Flat, start: int) -> None:
+        self._flat, self._start, self._stop = flat, start, start + int(np.prod(self._shape))
+        own = slice(self._start, self._stop)
+        self._data, self._grad = self.shaped(flat.data[own]), self.shaped(flat.grad[own])
+
+    def shaped(self, block: np.ndarray) -> np.ndarray:
+        """A 1-D array in this parameter's memory order (a piece of `runs`) in its shape; a view."""
+        if self._transposed:
+            return block.reshape(self._shape[::-1]).T
+        return block.reshape(self._shape)
+
+    def _move(self, flat: Flat, start: int) -> None:
+        data, grad = self._data, self._grad
+        self._place(flat, start)
+        self._data[...] = data
+        if self._has_grad:
+            self._grad[...] = grad
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._data
+
+    @data.setter
+    def data(self, value: np.ndarray) -> None:
+        self._data[...] = self._checked("data", value)
+
+    @property
+    def grad(self) -> np.ndarray | None:
+        return self._grad if self._has_grad else None
+
+    @grad.setter
+    def grad(self, value: np.ndarray | None) -> None:
+        if value is not None:
+            self._grad[...] = self._checked("grad", value)
+        self._has_grad = value is not None
+
+    def overwrite_grad(self) -> np.ndarray:
+        """The array a backward must fill with the gradient, and from now on `grad`."""
+        self._has_grad = True
+        return self._grad
+
+    def _checked(self, what: str, value: np.ndarray) -> np.ndarray:
+        value = np.asarray(value)
+        if value.shape != self.shape or value.dtype != self.dtype:
+            raise ValueError(
+                f"{what} of this parameter has shape {self.shape} and dtype {self.dtype}, "
+                f"got shape {value.shape} and dtype {value.dtype}"
+            )
+        return value
+
+    def to(self, dtype: np.dtype) -> None:
+        """Convert value and gradient to `dtype`, into a buffer of this parameter's own."""
+        data, grad = self.data.astype(dtype), self.grad
+        self._has_grad = False
+        self._place(Flat(data.size, data.dtype), 0)
+        self._data[...] = data
+        if grad is not None:
+            self.grad = grad.astype(dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        return self._stop - self._start
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{self._data!r}"
+
+    # A copy or a pickle must not turn the views into arrays of their own.
+    def __getstate__(self) -> tuple:
+        return self._flat, self._start, self._shape, self._transposed, self._has_grad
+
+    def __setstate__(self, state: tuple) -> None:
+        flat, start, self._shape, self._transposed, self._has_grad = state
+        self._place(flat, start)
+
+
+def flatten(parameters: Iterable[Parameter]) -> None:
+    """Move parameters one behind the other into one pair of buffers (one pair per dtype).
+
+    Parameters that lie so already are not moved. A move leaves the values as they are, but an
+    array that was taken from `p.data` before it is no longer a view of the parameter.
+    """
+    by_dtype: dict[np.dtype, list[Parameter]] = {}
+    for p in parameters:
+        by_dtype.setdefault(p.dtype, []).append(p)
+    for dtype, group in by_dtype.items():
+        if len(list(_runs(group))) == 1:
+            continue
+        flat, start = Flat(sum(p.size for p in group), dtype), 0
+        for p in group:
+            p._move(flat, start)
+            start += p.size
+
+
+def _runs(parameters: Iterable[Parameter]) -> Iterator[tuple[Flat, int, int]]:
+    """The longest stretches of buffer that the parameters, in their order, fill."""
+    flat, start, stop = None, 0, 0
+    for p in parameters:
+        if p._flat is flat and p._start == stop:
+            stop = p._stop
+            continue
+        if flat is not None:
+            yield flat, start, stop
+        flat, start, stop = p._flat, p._start, p._stop
+    if flat is not None:
+        yield flat, start, stop
+
+
+def runs(parameters: Iterable[Parameter]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The parameters as few 1-D pieces: (values, gradients) views, together all of them, in order.
+
+    For all parameters of one `Sequential` this is a single piece.
+    """
+    for flat, start, stop in _runs(parameters):
+        yield flat.data[start:stop], flat.grad[start:stop]

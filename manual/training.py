@@ -1,0 +1,205 @@
+"""Training: the epoch loop with early stopping, and `fit`, which runs it on a manual network.
+
+`train` knows no array library: the twin's `fit` runs the very same loop, so that both sides see
+the same batches and stop for the same reasons.
+"""
+
+from __future__ import annotations  # naming np.random.Generator would import numpy.random
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from manual.nn.containers import Sequential
+from manual.nn.losses import Criterion
+from manual.nn.parameter import runs
+
+
+class Epoch(NamedTuple):
+    """What one epoch came to. loss: mean over the samples, taken as they were trained on;
+    validation_loss: at the end of the epoch, or None; seconds: training alone."""
+
+    epoch: int
+    loss: float
+    validation_loss: float | None
+    seconds: float
+
+
+class History(NamedTuple):
+    """epochs: one `Epoch` each, from 1. best: the number of the epoch whose weights the network
+    has now. stopped: "epochs", "early stopping", "tolerance" or "callback"."""
+
+    epochs: list[Epoch]
+    best: int
+    stopped: str
+
+
+def batches(n: int, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """The indices 0 … n−1 once each, shuffled, in arrays of batch_size (the last may be less)."""
+    order = generator.permutation(n)
+    for start in range(0, n, batch_size):
+        yield order[start : start + batch_size]
+
+
+def scaled(x: np.ndarray, dtype: np.dtype, scale: float | None) -> np.ndarray:
+    """x as it is, or with `scale` converted to dtype and multiplied by it."""
+    return x if scale is None else np.multiply(x, scale, dtype=dtype)
+
+
+def predict(
+    net: Sequential, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
+) -> np.ndarray:
+    """net(x) in evaluation mode, batch by batch; the mode is set back afterwards. x as in `fit`."""
+    dtype, training = next(net.parameters()).dtype, net.training
+    net.eval()
+    try:
+        parts = [
+            net(scaled(x[start : start + batch_size], dtype, scale))
+            for start in range(0, len(x), batch_size)
+        ]
+    finally:
+        net.train(training)
+    return np.concatenate(parts)
+
+
+def fit(
+    net: Sequential,
+    criterion: Criterion,
+    optimizer: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    epochs: int,
+    batch_size: int,
+    generator: np.random.Generator,
+    scale: float | None = None,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    patience: int | None = None,
+    tolerance: float | None = None,
+    callback: Callable[[Epoch], object] | None = None,
+) -> History:
+    """Train `net` with mini-batches of (x, y) in an order drawn anew for every epoch.
+
+    x: (n, …) of the network's dtype; or of any real dtype (uint8 images) with `scale`: then each
+    batch is converted to the network's dtype and multiplied by it. y: (n, …).
+    criterion: one with a scalar loss (reduction "mean" or "sum").
+    validation: (x, y) for a loss at the end of every epoch; patience: stop after that many epochs
+    without a better one and restore the weights of the best; tolerance: stop when no weight
+    changed by more than this in an epoch; callback: called with each `Epoch`, stops on True.
+
+    Raises ValueError for sizes that do not fit, FloatingPointError (with epoch and step) as soon
+    as the loss or a weight is no longer finite.
+    """
+    dtype = next(net.parameters()).dtype
+
+    def step(index: np.ndarray) -> float:
+        loss = criterion(net(scaled(x[index], dtype, scale)), y[index])
+        net.backward_parameters(criterion.backward())
+        optimizer.step()
+        return float(loss)
+
+    def validate() -> float:
+        return float(criterion(predict(net, validation[0], scale), validation[1]))
+
+    def get_weights() -> np.ndarray:
+        return np.concatenate([values for values, _ in runs(net.parameters())])
+
+    def set_weights(weights: np.ndarray) -> None:
+        start = 0
+        for values, _ in runs(net.parameters()):
+            values[...] = weights[start : start + values.size]
+            start += values.size
+
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # `train` looks itself
+        return train(
+            step,
+            get_weights,
+            set_weights,
+            sizes=(len(x), len(y)),
+            reduction=criterion.reduction,
+            set_training=net.train,
+            epochs=epochs,
+            batch_size=batch_size,
+            generator=generator,
+            validate=validate if validation is not None else None,
+            patience=patience,
+            tolerance=tolerance,
+            callback=callback,
+        )
+
+
+def train(
+    step: Callable[[np.ndarray], float],
+    get_weights: Callable[[], np.ndarray],
+    set_weights: Callable[[np.ndarray], None],
+    *,
+    sizes: tuple[int, int],
+    reduction: str,
+    set_training: Callable[[bool], object],
+    epochs: int,
+    batch_size: int,
+    generator: np.random.Generator,
+    validate: Callable[[], float] | None,
+    patience: int | None,
+    tolerance: float | None,
+    callback: Callable[[Epoch], object] | None,
+) -> History:
+    """The loop of `fit`. step(indices) does one update and returns the loss of its batch;
+    get_weights() returns a 1-D copy of all weights and set_weights() puts one back."""
+    _check(sizes, reduction, epochs, batch_size, validate, patience, tolerance)
+    n = sizes[0]
+    history: list[Epoch] = []
+    best, best_loss, best_weights = 0, math.inf, None
+    stopped = "epochs"
+    for epoch in range(1, epochs + 1):
+        before = get_weights() if tolerance is not None else None
+        set_training(True)
+        total, start = 0.0, time.perf_counter()
+        for k, index in enumerate(batches(n, batch_size, generator), 1):
+            loss = step(index)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss} in epoch {epoch}, step {k}")
+            total += loss * len(index) if reduction == "mean" else loss
+        seconds = time.perf_counter() - start
+        weights = get_weights()
+        if not np.isfinite(weights).all():
+            raise FloatingPointError(f"a weight became non-finite in epoch {epoch}")
+        set_training(False)
+        validation_loss = None if validate is None else validate()
+        if validation_loss is not None and not math.isfinite(validation_loss):
+            raise FloatingPointError(
+                f"the validation loss became {validation_loss} in epoch {epoch}"
+            )
+        history.append(Epoch(epoch, total / n, validation_loss, seconds))
+        if validation_loss is not None and validation_loss < best_loss:
+            best, best_loss, best_weights = epoch, validation_loss, weights
+        if callback is not None and callback(history[-1]):
+            stopped = "callback"
+        elif patience is not None and epoch - best >= patience:
+            stopped = "early stopping"
+        elif tolerance is not None and np.abs(weights - before).max() <= tolerance:
+            stopped = "tolerance"
+        if stopped != "epochs":
+            break
+    if patience is None or best_weights is None:
+        best = len(history)
+    else:
+        set_weights(best_weights)
+    return History(history, best, stopped)
+
+
+def _check(sizes, reduction, epochs, batch_size, validate, patience, tolerance) -> None:
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"fit: the criterion's reduction must be mean or sum, got {reduction!r}")
+    if sizes[0] != sizes[1] or sizes[0] == 0:
+        raise ValueError(f"fit: x and y need equally many samples (>= 1), got {sizes}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
+        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+            raise ValueError(f"fit: {name} must be a whole number >= 1, got {value!r}")
+    if patience is not None and validate is None:
+        raise ValueError("fit: patience (early stopping) needs validation data")
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise ValueError(f"fit: tolerance must be a finite number >= 0, got {tolerance!r}")

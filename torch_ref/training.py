@@ -1,0 +1,90 @@
+"""`manual.training.fit` for the twin: the same loop, the same batches, torch's step."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from manual.training import Epoch, History, train
+
+
+def scaled(x: torch.Tensor, dtype: torch.dtype, scale: float | None) -> torch.Tensor:
+    """x as it is, or with `scale` converted to dtype and multiplied by it."""
+    return x if scale is None else x.to(dtype).mul_(scale)
+
+
+def predict(
+    net: torch.nn.Module, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
+) -> np.ndarray:
+    """net(x) in evaluation mode, batch by batch, as a NumPy array on the CPU."""
+    weight, training = next(net.parameters()), net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            parts = [
+                net(scaled(part.to(weight.device), weight.dtype, scale)).cpu()
+                for part in torch.from_numpy(x).split(batch_size)
+            ]
+    finally:
+        net.train(training)
+    return torch.cat(parts).numpy()
+
+
+def fit(
+    net: torch.nn.Module,
+    criterion: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    epochs: int,
+    batch_size: int,
+    generator: np.random.Generator,
+    scale: float | None = None,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    patience: int | None = None,
+    tolerance: float | None = None,
+    callback: Callable[[Epoch], object] | None = None,
+) -> History:
+    """Train `net` as `manual.training.fit` does, which see for arguments and errors.
+
+    The data is moved to the network's device once, before the first epoch.
+    """
+    weight = next(net.parameters())
+    data, target = torch.from_numpy(x).to(weight.device), torch.from_numpy(y).to(weight.device)
+
+    def step(index: np.ndarray) -> float:
+        chosen = torch.from_numpy(index).to(weight.device)
+        optimizer.zero_grad(set_to_none=True)
+        loss = criterion(net(scaled(data[chosen], weight.dtype, scale)), target[chosen])
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def validate() -> float:
+        prediction = torch.from_numpy(predict(net, validation[0], scale)).to(weight.device)
+        return criterion(prediction, torch.from_numpy(validation[1]).to(weight.device)).item()
+
+    def get_weights() -> np.ndarray:
+        return torch.nn.utils.parameters_to_vector(net.parameters()).detach().cpu().numpy().copy()
+
+    def set_weights(weights: np.ndarray) -> None:
+        torch.nn.utils.vector_to_parameters(
+            torch.from_numpy(weights).to(weight.device), net.parameters()
+        )
+
+    return train(
+        step,
+        get_weights,
+        set_weights,
+        sizes=(len(x), len(y)),
+        reduction=criterion.reduction,
+        set_training=net.train,
+        epochs=epochs,
+        batch_size=batch_size,
+        generator=generator,
+        validate=validate if validation is not None else None,
+        patience=patience,
+        tolerance=tolerance,
+        callback=callback,
+    )

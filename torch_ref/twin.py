@@ -1,0 +1,127 @@
+"""What in torch corresponds to what in manual, and how the weights get across."""
+
+from collections.abc import Iterable
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+
+from manual import nn, optim
+from torch_ref import modules
+
+
+def twin(
+    obj: Any,
+    parameters: Iterable[torch.Tensor] | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """The torch counterpart of a manual module, criterion or optimizer, with the same values.
+
+    A module's weights are copied, into `dtype` (default: their own), onto `device`. An optimizer
+    needs `parameters`, the twins of its parameters in its own order, and takes over the state it
+    has reached. Raises TypeError for an object nobody registered a twin for.
+
+    A module of your own gets a twin by a function that builds the torch module, whose weights
+    are then copied by name:
+
+        @torch_ref.twin.register
+        def _(module: MyModule) -> torch.nn.Module:
+            return MyTorchModule(...)
+    """
+    if isinstance(obj, optim.SGD):
+        if parameters is None:
+            raise TypeError("twin of an optimizer needs the parameters of the twin network")
+        return _sgd(obj, list(parameters))
+    built = _build(obj)
+    if isinstance(obj, nn.Module):
+        _load(built, obj)
+        dtype = dtype or _torch_dtype(next((p.dtype for p in obj.parameters()), None))
+    return built.to(device=device, dtype=dtype)
+
+
+@singledispatch
+def _build(obj: Any) -> torch.nn.Module:
+    raise TypeError(
+        f"no twin is known for {type(obj).__module__}.{type(obj).__name__}; "
+        "register one with @torch_ref.twin.register"
+    )
+
+
+twin.register = _build.register
+
+
+@twin.register
+def _(module: nn.Sequential) -> torch.nn.Module:
+    built = torch.nn.Sequential()
+    for name, child in module.named_children():
+        built.add_module(name, _build(child))
+    return built
+
+
+@twin.register
+def _(module: nn.Linear) -> torch.nn.Module:
+    return torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
+
+
+@twin.register(nn.Identity)
+@twin.register(nn.Sigmoid)
+@twin.register(nn.Tanh)
+@twin.register(nn.ReLU)
+def _(module: nn.Module) -> torch.nn.Module:
+    return getattr(torch.nn, type(module).__name__)()
+
+
+@twin.register
+def _(criterion: nn.HalfSquaredError) -> torch.nn.Module:
+    return modules.HalfSquaredError()
+
+
+@twin.register
+def _(criterion: nn.MSELoss) -> torch.nn.Module:
+    return torch.nn.MSELoss(reduction=criterion.reduction)
+
+
+@twin.register
+def _(criterion: nn.CrossEntropyLoss) -> torch.nn.Module:
+    return torch.nn.CrossEntropyLoss(
+        None if criterion.weight is None else torch.tensor(criterion.weight),
+        ignore_index=criterion.ignore_index,
+        reduction=criterion.reduction,
+        label_smoothing=criterion.label_smoothing,
+    )
+
+
+def _load(built: torch.nn.Module, module: nn.Module) -> None:
+    values = module.state_dict()
+    built.to(_torch_dtype(next((v.dtype for v in values.values()), None)))
+    built.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+
+
+def _torch_dtype(dtype: np.dtype | None) -> torch.dtype | None:
+    if dtype is None:
+        return None
+    if dtype == np.longdouble:
+        raise TypeError("torch has no longdouble; convert the network to float64 or float32 first")
+    return getattr(torch, dtype.name)
+
+
+def _sgd(optimizer: optim.SGD, parameters: list[torch.Tensor]) -> torch.optim.SGD:
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    if [p.shape for p in own] != [tuple(q.shape) for q in parameters]:
+        raise ValueError(
+            f"twin: the optimizer's parameters have shapes {[p.shape for p in own]}, "
+            f"the given ones {[tuple(q.shape) for q in parameters]}"
+        )
+    counterpart = {id(p): q for p, q in zip(own, parameters, strict=True)}
+    groups = [
+        {**group, "params": [counterpart[id(p)] for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    built = torch.optim.SGD(groups)
+    for p, velocity in optimizer.momentum_buffers():
+        q = counterpart[id(p)]
+        built.state[q]["momentum_buffer"] = torch.tensor(velocity).to(q)
+    return built
