@@ -53,51 +53,47 @@ class Rounding(NamedTuple):
 def rule(
     module: torch.nn.Module, r: Rounding, theta: Theta, x: np.ndarray, ex: np.ndarray
 ) -> tuple[np.ndarray, Backward]:
-    """Any other module, as a black box: E from the spread of its outputs when its inputs and
-    parameters are moved at random within their errors and within the rounding of a sum over
-    everything that one row of the output can depend on."""
-    relative = r.sum(max(1, x[0].size if x.ndim > 1 else x.size))
+    """Any other module, as a black box: E is four times the spread of its results when inputs
+    and parameters are moved at random, up or down, by their errors and by the rounding of a sum
+    over all they go into: a row of the input in forward, the whole batch in backward."""
     parameters = dict(module.named_parameters())
     generator = np.random.default_rng(0)
 
-    def nudged(value: np.ndarray, e: np.ndarray) -> torch.Tensor:
-        moved = value + (e + relative * np.abs(value)) * generator.uniform(-1, 1, value.shape)
-        return torch.tensor(moved).requires_grad_()
-
-    def run(dy, edy, exact: bool):
-        def move(value, e):
-            return torch.tensor(value).requires_grad_() if exact else nudged(value, e)
-
-        point = move(x, ex)
-        inner = {name: move(*theta[name]) for name in parameters}
+    def results(move, dy=None, edy=None) -> dict[str, np.ndarray]:
+        """With `move` applied to everything given: {"": y}, or the gradients, {"": dx, …}."""
+        point = move(x, ex).requires_grad_()
+        inner = {name: move(*theta[name]).requires_grad_() for name in parameters}
         y = torch.func.functional_call(module, inner, (point,))
         if dy is None:
             return {"": y.detach().numpy()}
         sources = {"": point, **inner}
-        given = torch.autograd.grad(
-            y, list(sources.values()), move(dy, edy).detach(), allow_unused=True
-        )
+        found = torch.autograd.grad(y, list(sources.values()), move(dy, edy), allow_unused=True)
         return {
             name: np.zeros(source.shape) if g is None else g.numpy()
-            for (name, source), g in zip(sources.items(), given, strict=True)
+            for (name, source), g in zip(sources.items(), found, strict=True)
         }
 
-    def spread(dy=None, edy=None) -> dict[str, np.ndarray]:
-        exact = run(dy, edy, True)
-        found = {name: np.zeros(value.shape) for name, value in exact.items()}
-        for _ in range(PROBES):
-            for name, value in run(dy, edy, False).items():
-                found[name] = np.maximum(found[name], np.abs(value - exact[name]))
+    def spread(terms: int, *cotangent: np.ndarray) -> dict[str, np.ndarray]:
+        relative = r.sum(max(1, terms))
+
+        def moved(value: np.ndarray, e: np.ndarray) -> torch.Tensor:
+            signs = generator.choice([-1.0, 1.0], value.shape)
+            return torch.tensor(value + (e + relative * np.abs(value)) * signs)
+
+        exact = results(lambda value, _: torch.tensor(value), *cotangent)
+        probes = [results(moved, *cotangent) for _ in range(PROBES)]
         return {
-            name: 4 * e + r.libm * np.abs(exact[name]).max(initial=0) + r.tiny
-            for name, e in found.items()
+            name: 4 * np.max([np.abs(probe[name] - value) for probe in probes], axis=0)
+            + r.libm * np.abs(value).max(initial=0)
+            + r.tiny
+            for name, value in exact.items()
         }
 
     def backward(dy: np.ndarray, edy: np.ndarray):
-        e = spread(dy, edy)
+        e = spread(x.size, dy, edy)
         return e.pop(""), e
 
-    return spread()[""], backward
+    return spread(x[0].size if x.ndim > 1 else x.size)[""], backward
 
 
 @rule.register

@@ -17,6 +17,14 @@ class Tensor(NamedTuple):
     value: np.ndarray
 
 
+class BackwardError(Exception):
+    """A backward of manual raised `error` after `rows` had been recorded."""
+
+    def __init__(self, rows: list[Tensor], error: Exception) -> None:
+        super().__init__(f"manual's backward raised {type(error).__name__}: {error}")
+        self.rows, self.error = rows, error
+
+
 def units(net: Any) -> Iterator[tuple[str, Any]]:
     """(dotted path, module) of what a step runs through: the modules inside all Sequentials."""
     if isinstance(net, nn.Sequential | torch.nn.Sequential):
@@ -38,7 +46,8 @@ def manual_step(
 ) -> list[Tensor]:
     """Run one step on `net` (which it changes, and x where a module does) and record it.
 
-    A gradient that no backward wrote is not among the rows.
+    A gradient that no backward wrote is not among the rows. Where a backward raises, what was
+    recorded until then is handed on in a `BackwardError`.
     """
     parameters = dict(net.named_parameters())
     before = {name: p.data.copy() for name, p in parameters.items()}
@@ -50,7 +59,11 @@ def manual_step(
         _record(module, path, outputs, upstream)
     prediction = net(x)
     loss = criterion(prediction, y)
-    dx = net.backward(criterion.backward())
+    dx, error = None, None
+    try:
+        dx = net.backward(criterion.backward())
+    except Exception as raised:  # whatever a hand-written backward may raise
+        error = raised
     # Copied only now: what a later module did to an earlier one's output shows.
     rows = [Tensor("x", "forward", x.copy())]
     rows += _changed(before, {name: p.data for name, p in parameters.items()})
@@ -58,6 +71,8 @@ def manual_step(
         Tensor(dotted("activation", path), "forward", np.array(y)) for path, y in outputs.items()
     ]
     rows += [Tensor("loss", "forward", np.array(loss)), *upstream]
+    if error is not None:
+        raise BackwardError(rows, error)
     rows.append(Tensor("d_x", "backward", np.array(dx)))
     if optimizer is not None:
         optimizer.step()

@@ -11,7 +11,7 @@ import torch
 
 import torch_ref
 from compare.tolerance import Bounds
-from compare.trace import Tensor, manual_step, torch_step
+from compare.trace import BackwardError, Tensor, manual_step, torch_step
 from manual import nn
 
 COLUMNS = ["step", "name", "stage", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "allowed"]
@@ -35,7 +35,8 @@ class Comparison:
         worst                            index of the element where `used` is largest
         manual, torch, oracle            the values there (oracle: not computed yet, NaN)
         verdict                          ok, mismatch, nonfinite, shape, dtype or missing
-    context: the seed and the versions that reproduce it.
+    context: the seed and the versions that reproduce it, and what manual's backward raised, if
+        it did; the tensors that it did not come to are missing.
     """
 
     frame: pd.DataFrame
@@ -122,7 +123,7 @@ def compare(
 
     Raises ValueError or TypeError for arguments that do not go together.
     """
-    if not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"compare: steps must be a whole number >= 1, got {steps!r}")
     if optimizer is None and steps > 1:
         raise ValueError("compare: more than one step needs an optimizer")
@@ -130,20 +131,25 @@ def compare(
         raise ValueError("compare: the criterion's reduction must be 'mean' or 'sum', got 'none'")
     net, criterion, optimizer = copy.deepcopy((net, criterion, optimizer))
     x, y = np.array(x), np.array(y)
-    theirs = _twins(net, criterion, optimizer, device, None)
-    exact = _twins(net, criterion, optimizer, "cpu", torch.float64)
+    theirs = twins(net, criterion, optimizer, device, None)
+    exact = twins(net, criterion, optimizer, "cpu", torch.float64)
     bounds = Bounds(*exact, dtype=x.dtype)
     tx, ty = torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
     if not ty.is_floating_point():
         ty = ty.long()
-    rows = []
+    rows, raised = [], ""
     with np.errstate(all="ignore"):  # a non-finite value is a verdict here, not a warning
         for step in range(1, steps + 1):
-            mine = manual_step(net, criterion, optimizer, x.copy(), y.copy())
+            try:
+                mine = manual_step(net, criterion, optimizer, x.copy(), y.copy())
+            except BackwardError as error:
+                mine, raised = error.rows, f"{error}\n"
             torchs = torch_step(*theirs, tx.to(device), ty.to(device))
             allowed = bounds.step(tx.double(), ty.double() if ty.is_floating_point() else ty)
             rows += [judge(step, a, b, allowed) for a, b in _paired(mine, torchs)]
-    return Comparison(pd.DataFrame(rows, columns=COLUMNS), _context(seed, device))
+            if raised:
+                break
+    return Comparison(pd.DataFrame(rows, columns=COLUMNS), raised + _context(seed, device))
 
 
 def assert_equivalent(
@@ -155,7 +161,14 @@ def assert_equivalent(
         raise EquivalenceError(f"manual and torch differ\n{comparison}")
 
 
-def _twins(net, criterion, optimizer, device, dtype):
+def twins(
+    net: nn.Module,
+    criterion: nn.Criterion,
+    optimizer: Any,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Optimizer | None]:
+    """The torch counterparts of all three, the optimizer holding the parameters of the net."""
     twin = torch_ref.twin(net, device=device, dtype=dtype)
     if optimizer is None:
         return twin, torch_ref.twin(criterion, device=device, dtype=dtype), None

@@ -1,0 +1,30 @@
+# make       installs into .venv, proves manual against torch, trains MNIST with both
+# make test  runs the tests
+
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+PYTHON ?= $(shell for p in $(PYTHONS); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: all test lint clean
+all: .venv/installed
+	$(BIN)/handgrad verify
+	$(BIN)/handgrad bench
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Made again whenever pyproject.toml has changed.
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "handgrad needs Python 3.11 or newer (tried $(PYTHONS))" >&2; exit 1; }
+	@echo "installing handgrad and what it needs into .venv (torch is large: some minutes)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,124 @@
+"""`handgrad bench`: prove, train, report."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table
+
+from benchmarks.data import Dataset
+from benchmarks.mnist import Settings, make_pair, prove, train
+from benchmarks.plot import plot
+from benchmarks.results import write_csv
+from benchmarks.show import console, print_records, working
+from compare.show import plain_table
+
+STYLES = {"manual": "dark_orange", "torch": "steel_blue1"}
+
+
+def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: bool) -> int:
+    """Run the benchmark; returns the exit status. The CSV holds every finished epoch at any time.
+
+    Raises OSError (before any training) where `out` cannot be written to.
+    """
+    pair = make_pair(settings, data.train_x.shape[1], data.classes)
+    proof = prove(pair, data, settings)
+    if not proof.passed:
+        print(f"the pair is not proven, so nothing is trained\n{proof}", file=sys.stderr)
+        return 1
+    print(
+        f"proven: {len(proof.frame)} tensors over {proof.frame.step.max()} steps agree, using at "
+        f"most {proof.frame.used.max():.0%} of what rounding allows",
+        file=sys.stderr,
+    )
+    stem = out / f"bench-{data.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    path = stem.with_name(stem.name + ".csv")
+    write_probe(out)
+    rows: list[dict] = []
+    status = 0
+    try:
+        with working("training", total=2 * settings.epochs) as progress:
+            for pair_of_rows in train(pair, data, settings, progress):
+                rows += pair_of_rows
+                write_csv(path, rows)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(rows) // 2} finished epochs", file=sys.stderr)
+        status = 130
+    except FloatingPointError as error:
+        print(f"training stopped: {error} (lr {settings.lr})", file=sys.stderr)
+        status = 1
+    if not rows:
+        return status
+    if not print_records(rows, as_json, as_csv):
+        console.print(epochs_table(rows, settings))
+        console.print(summary_table(rows, settings))
+    saved = f"{path}"
+    if status == 0:
+        picture = path.with_suffix(".png")
+        plot(rows, _title(rows[0]), picture)
+        saved += f" and {picture}"
+    print(f"saved {saved}", file=sys.stderr)
+    return status
+
+
+def write_probe(out: Path) -> None:
+    """Make the folder, and see that a file can be written there."""
+    out.mkdir(parents=True, exist_ok=True)
+    probe = out / ".write-probe"
+    probe.touch()
+    probe.unlink()
+
+
+def _title(row: dict) -> str:
+    return (
+        f"{row['dataset']}, 784-{row['hidden']}-10 {row['activation']}, {row['optimizer']} "
+        f"lr {row['lr']}, batch {row['batch_size']}, {row['dtype']}, "
+        f"{row['threads']} thread{'s' * (row['threads'] > 1)}, seed {row['seed']}"
+    )
+
+
+def epochs_table(rows: list[dict], settings: Settings) -> Table:
+    """Two rows for each epoch, one a side."""
+    table = plain_table(f"{_title(rows[0])}\nmanual on cpu, torch on {settings.device}")
+    for column in ("epoch", "side"):
+        table.add_column(column)
+    for column in ("train loss", "train acc.", "test acc.", "seconds", "samples/s"):
+        table.add_column(column, justify="right")
+    table.add_column("weights differ by", justify="right")
+    for row in rows:
+        first = row["side"] == "manual"
+        table.add_row(
+            str(row["epoch"]) if first else "",
+            f"[{STYLES[row['side']]}]{row['side']}[/]",
+            f"{row['train_loss']:.5f}",
+            f"{row['train_accuracy']:.2%}",
+            f"{row['test_accuracy']:.2%}",
+            f"{row['seconds']:.3f}",
+            f"{row['samples_per_second']:,.0f}",
+            f"{row['max_weight_difference']:.1e}" if first else "",
+        )
+    return table
+
+
+def summary_table(rows: list[dict], settings: Settings) -> Table:
+    """A row for each side: test accuracy at the end, and the median epoch."""
+    table = plain_table("at the end, and the speed of the median epoch")
+    for column in ("side", "device"):
+        table.add_column(column)
+    for column in ("test accuracy", "test loss", "seconds", "samples/s", "times torch"):
+        table.add_column(column, justify="right")
+    frame = pd.DataFrame(rows)
+    # The two sides of one epoch ran one after the other: a ratio for each epoch, then the median.
+    seconds = frame.pivot(index="epoch", columns="side", values="seconds")
+    for side, own in frame.groupby("side"):
+        table.add_row(
+            f"[{STYLES[side]}]{side}[/]",
+            "cpu" if side == "manual" else settings.device,
+            f"{own.test_accuracy.iloc[-1]:.2%}",
+            f"{own.test_loss.iloc[-1]:.5f}",
+            f"{own.seconds.median():.3f}",
+            f"{own.samples_per_second.median():,.0f}",
+            f"{(seconds.torch / seconds[side]).median():.2f}",
+        )
+    return table

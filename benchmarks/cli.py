@@ -1,0 +1,185 @@
+"""The command line: handgrad verify, handgrad bench. Heavy imports wait for the command."""
+
+import math
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="handgrad",
+    help="Backprop written by hand in NumPy, proven tensor by tensor against torch.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON instead.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV instead.")]
+
+
+class DatasetName(StrEnum):
+    sample = "sample"
+    mnist = "mnist"
+    fashion = "fashion"
+
+
+class Activation(StrEnum):
+    relu = "relu"
+    sigmoid = "sigmoid"
+    tanh = "tanh"
+    identity = "identity"
+
+
+class OptimizerName(StrEnum):
+    sgd = "sgd"
+
+
+class Dtype(StrEnum):
+    float32 = "float32"
+    float64 = "float64"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def verify(
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and data.")] = 0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every tensor of every case.")
+    ] = False,
+    json: Json = False,
+    csv: Csv = False,
+) -> int:
+    """Prove manual against torch: the homework's two updates, then every module, loss and
+    optimizer, in float64 and float32. Exit status 1 on any mismatch."""
+    from benchmarks.show import console, print_records, working
+    from compare import show
+    from compare import verify as run
+
+    with working("proving") as progress:
+        results = list(run.verify(seed, progress))
+    failed = [r for r in results if r["verdict"] != "ok"]
+    records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
+    if not print_records(records, json, csv):
+        console.print(show.homework_table())
+        console.print(show.results_table(results, seed))
+    for result in results if verbose else failed:
+        print(f"\n{result['case']}, {result['dtype']}", file=sys.stderr)
+        print(run.detail_text(result), file=sys.stderr)
+    tensors = sum(r["tensors"] for r in results)
+    print(
+        f"{len(results)} cases, {tensors} tensors: "
+        + (f"{len(failed)} cases FAILED" if failed else "all ok"),
+        file=sys.stderr,
+    )
+    return 1 if failed else 0
+
+
+@app.command()
+def bench(
+    dataset: Annotated[
+        DatasetName, typer.Option(help="sample: the packaged 5,000 digits of MNIST.")
+    ] = DatasetName.sample,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds MNIST/raw/*.gz (FashionMNIST/raw/*.gz)."),
+    ] = None,
+    hidden: Annotated[
+        list[int], typer.Option(min=1, help="Width of a hidden layer; repeat for more layers.")
+    ] = [128],  # noqa: B006  typer copies it
+    activation: Annotated[Activation, typer.Option()] = Activation.relu,
+    optimizer: Annotated[OptimizerName, typer.Option()] = OptimizerName.sgd,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+    momentum: Annotated[float, typer.Option()] = 0.0,
+    weight_decay: Annotated[float, typer.Option()] = 0.0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
+    device: Annotated[
+        Device, typer.Option(help="Torch's side; manual runs on the CPU.")
+    ] = Device.cpu,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="On both sides. With more than 1 the idle threads of one disturb the other.",
+        ),
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and batch order.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
+        "results"
+    ),
+    json: Json = False,
+    csv: Csv = False,
+) -> int:
+    """Prove the pair, then train it on MNIST with both sides and report accuracy and speed.
+
+    Writes a CSV (a row for each side and epoch) and a picture. Exit status 1 where the pair is
+    not proven or the training diverges; nothing is trained before the proof."""
+    for name, value, low in (
+        ("--lr", lr, "> 0"),
+        ("--momentum", momentum, ">= 0"),
+        ("--weight-decay", weight_decay, ">= 0"),
+    ):
+        if not (0 <= value < math.inf) or (low == "> 0" and value == 0):
+            raise typer.BadParameter(f"{name} must be a finite number {low}, got {value}")
+
+    import torch
+
+    from benchmarks import bench as run
+    from benchmarks.data import load
+    from benchmarks.mnist import Settings
+    from benchmarks.results import available_cores
+
+    cores = available_cores()
+    if threads > cores:
+        raise typer.BadParameter(
+            f"--threads must be at most {cores}, the cores here, got {threads}"
+        )
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise typer.BadParameter("--device cuda: torch sees no GPU on this machine; expected cpu")
+    settings = Settings(
+        hidden=tuple(hidden),
+        activation=activation.value,
+        optimizer=optimizer.value,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        epochs=epochs,
+        dtype=dtype.value,
+        device=device.value,
+        threads=threads,
+        seed=seed,
+    )
+    return run.bench(settings, load(dataset.value, data_root), out, json, csv)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command. Exit status: 0 pass, 1 a check failed, 2 wrong usage or bad input (one line,
+    no traceback), 130 interrupted."""
+    try:
+        status = app(args, standalone_mode=False)
+    except typer.TyperException as error:
+        sys.exit(_complain(error.format_message()))
+    except (ValueError, OSError) as error:
+        from benchmarks.data import DataError
+
+        if not isinstance(error, DataError | OSError):
+            raise
+        sys.exit(_complain(str(error)))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def _complain(message: str) -> int:
+    print(f"handgrad: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,80 @@
+"""Where a result came from, and how it reaches the disk."""
+
+import os
+import platform
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import threadpoolctl
+import torch
+
+
+def provenance() -> dict[str, str | int]:
+    """Machine, BLAS and versions, for every row of a result."""
+    return {
+        "machine": _cpu(),
+        "cores": available_cores(),
+        "system": platform.platform(),
+        "blas": _numpy_blas(),
+        "torch_blas": "MKL" if torch.backends.mkl.is_available() else "other",
+        "handgrad": version("handgrad"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _numpy_blas() -> str:
+    """Library, version and kernel set of NumPy's BLAS."""
+    folder = str(Path(np.__file__).parent.parent)
+    for info in threadpoolctl.threadpool_info():
+        if info["user_api"] == "blas" and info["filepath"].startswith(folder + os.sep + "numpy"):
+            return (
+                f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".strip()
+            )
+    build = np.show_config("dicts")["Build Dependencies"]["blas"]
+    return f"{build['name']} {build['version']}"
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Write the rows, whole or not at all. Raises OSError naming the path."""
+    replace(path, pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a temporary file beside it, then a rename."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,150 @@
+"""The homework's two single-step updates, against exact values.
+
+A 2-3-1 net, all sigmoid: n1 = σ(w1 x1 + w2 x2 + b1), n2 with w3, w4, b2, n3 with w5, w6, b3,
+ŷ = σ(w7 n1 + w8 n2 + w9 n3 + b4). Loss ½ (y − ŷ)², learning rate 0.1, x = (1, 0), y = 1.
+
+The exact values come from the forward formulas alone, in 60-digit decimals: a derivative is the
+central difference of the loss with step 10⁻²⁰, right to more than 30 digits. No backward formula
+is involved that a mistake could be shared with.
+"""
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pandas as pd
+import torch
+
+from compare.trace import manual_step, torch_step
+from compare.verdict import twins
+from manual import nn, optim
+
+LR = "0.1"
+X, Y = ("1", "0"), "1"
+# Weights and biases of the two Linear modules ("0" and "2"), digits as given.
+PROBLEMS = {
+    "a": {
+        "0.weight": [["1", "1"], ["1", "1"], ["1", "1"]],
+        "0.bias": ["1", "1", "1"],
+        "2.weight": [["1", "1", "1"]],
+        "2.bias": ["1"],
+    },
+    "b": {
+        "0.weight": [["0.5", "-0.25"], ["0.5", "-0.25"], ["0.5", "-0.25"]],
+        "0.bias": ["0.1", "0.1", "0.1"],
+        "2.weight": [["1", "-1", "0"]],
+        "2.bias": ["0.1"],
+    },
+}
+# The homework's names, in its order.
+NAMES = {f"w{i + 1}": ("0.weight", divmod(i, 2)) for i in range(6)}
+NAMES |= {f"w{i + 7}": ("2.weight", (0, i)) for i in range(3)}
+NAMES |= {f"b{i + 1}": ("0.bias", (i,)) for i in range(3)} | {"b4": ("2.bias", (0,))}
+
+# Both sides must be this near to the exact values in float64, 9 units of roundoff; and as many of
+# float32's in float32. No value is larger than 4, where one rounding is up to 4 such units.
+ALLOWED = 1e-15
+
+
+def problem(name: str, dtype: np.dtype) -> tuple:
+    """(net, criterion, optimizer, x, y) of problem "a" or "b"."""
+    net = nn.Sequential(
+        nn.Linear(2, 3, dtype=dtype), nn.Sigmoid(), nn.Linear(3, 1, dtype=dtype), nn.Sigmoid()
+    )
+    net.load_state_dict({k: np.array(v, dtype=np.float64) for k, v in PROBLEMS[name].items()})
+    optimizer = optim.SGD(net.parameters(), lr=float(LR))
+    x, y = np.array([X], dtype=np.float64), np.array([[Y]], dtype=np.float64)
+    return net, nn.HalfSquaredError(), optimizer, x.astype(dtype), y.astype(dtype)
+
+
+def exact(name: str) -> dict[str, np.ndarray]:
+    """Row name → exact value of every tensor of the step, rounded once, to float64."""
+    with localcontext() as context:
+        context.prec = 60
+        theta = {k: _decimals(v) for k, v in PROBLEMS[name].items()}
+        x = _decimals([list(X)])
+        activations = _forward(theta, x)
+        rows = {"x": x, "loss": _loss(theta, x)}
+        rows |= {f"activation.{k}": a for k, a in enumerate(activations)}
+        rows["d_x"] = _gradient(lambda v: _loss(theta, v), x)
+        for k, a in enumerate(activations):
+            rows[f"d_activation.{k}"] = _gradient(lambda v, k=k: _loss(theta, v, k + 1), a)
+        for key, value in theta.items():
+            gradient = _gradient(lambda v, key=key: _loss({**theta, key: v}, x), value)
+            rows[f"grad.{key}"] = gradient
+            rows[f"updated.{key}"] = value - Decimal(LR) * gradient
+        return {row: np.array(value, dtype=np.float64) for row, value in rows.items()}
+
+
+def check(name: str, dtype: np.dtype) -> pd.DataFrame:
+    """Both sides against the exact values, a row for each tensor in causal order.
+
+    Columns: name, stage, exact, manual, torch (nested lists), manual_error, torch_error
+    (largest, absolute), allowed, verdict ("ok" or "mismatch").
+    """
+    net, criterion, optimizer, x, y = problem(name, dtype)
+    torch_side = twins(net, criterion, optimizer)
+    tensors = torch.from_numpy(x), torch.from_numpy(y)
+    theirs = {row.name: row.value for row in torch_step(*torch_side, *tensors)}
+    mine = manual_step(net, criterion, optimizer, x, y)
+    expected = exact(name)
+    allowed = ALLOWED / np.finfo(np.float64).eps * float(np.finfo(dtype).eps)
+    rows = []
+    for row in mine:
+        value = expected[row.name]
+        errors = [_error(side, value) for side in (row.value, theirs[row.name])]
+        rows.append(
+            {
+                "name": row.name,
+                "stage": row.stage,
+                "exact": value.tolist(),
+                "manual": row.value.tolist(),
+                "torch": theirs[row.name].tolist(),
+                "manual_error": errors[0],
+                "torch_error": errors[1],
+                "allowed": allowed,
+                "verdict": "ok" if all(error <= allowed for error in errors) else "mismatch",
+            }
+        )
+    missing = expected.keys() - {row.name for row in mine}
+    rows += [{"name": name, "verdict": "missing"} for name in sorted(missing)]
+    return pd.DataFrame(rows)
+
+
+def _error(value: np.ndarray, expected: np.ndarray) -> float:
+    if value.shape != expected.shape:
+        return np.inf
+    return float(np.abs(value.astype(np.float64) - expected).max())
+
+
+def _decimals(text: list) -> np.ndarray:
+    return np.vectorize(Decimal, otypes=[object])(np.array(text))
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return np.vectorize(lambda v: 1 / (1 + (-v).exp()), otypes=[object])(z)
+
+
+def _forward(theta: dict[str, np.ndarray], a: np.ndarray, first: int = 0) -> list[np.ndarray]:
+    """The outputs of modules `first` … 3, where `a` is the input of the first of them."""
+    outputs = []
+    for k in range(first, 4):
+        a = _sigmoid(a) if k % 2 else a.dot(theta[f"{k}.weight"].T) + theta[f"{k}.bias"]
+        outputs.append(a)
+    return outputs
+
+
+def _loss(theta: dict[str, np.ndarray], a: np.ndarray, first: int = 0) -> Decimal:
+    prediction = _forward(theta, a, first)[-1] if first < 4 else a
+    return ((Decimal(Y) - prediction) ** 2).sum() / 2
+
+
+def _gradient(f, at: np.ndarray) -> np.ndarray:
+    """df/d(at) by central differences, element by element."""
+    h = Decimal("1e-20")
+    result = np.empty_like(at)
+    for index in np.ndindex(at.shape):
+        up, down = at.copy(), at.copy()
+        up[index] += h
+        down[index] -= h
+        result[index] = (f(up) - f(down)) / (2 * h)
+    return result

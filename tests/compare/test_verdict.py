@@ -1,0 +1,451 @@
+"""`compare`: what it must accept, and above all what it must reject."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import torch_ref
+from compare import EquivalenceError, assert_equivalent, compare
+from compare.verdict import COLUMNS, judge_values
+from manual import nn, optim
+
+DTYPES = [np.float64, np.float32]
+
+
+def setting(dtype=np.float64, seed=0, activation=nn.Sigmoid, square=False, **options):
+    """A 5-7-4 (or 5-5-5) net with non-zero biases, its criterion, optimizer and a batch of 6."""
+    g = np.random.default_rng(seed)
+    hidden, out = (5, 5) if square else (7, 4)
+    net = nn.Sequential(
+        nn.Linear(5, hidden, dtype=dtype, generator=g),
+        activation(),
+        nn.Linear(hidden, out, dtype=dtype, generator=g),
+    )
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9, **options)
+    x, y = (g.normal(size=(6, n)).astype(dtype) for n in (5, out))
+    return net, nn.MSELoss(), x, y, optimizer
+
+
+def run(net, criterion, x, y, optimizer, **options):
+    return compare(net, criterion, x, y, optimizer=optimizer, **options)
+
+
+def first_failure(comparison):
+    assert not comparison.passed
+    row = comparison.failures.iloc[0]
+    return row["name"], row.verdict
+
+
+def test_rows_stand_in_causal_order_with_the_columns_of_the_design():
+    frame = run(*setting()).frame
+    assert list(frame.columns) == COLUMNS
+    assert list(frame["name"]) == [
+        "x",
+        "activation.0",
+        "activation.1",
+        "activation.2",
+        "loss",
+        "d_activation.2",
+        "grad.2.weight",
+        "grad.2.bias",
+        "d_activation.1",
+        "d_activation.0",
+        "grad.0.weight",
+        "grad.0.bias",
+        "d_x",
+        "updated.0.weight",
+        "updated.0.bias",
+        "updated.2.weight",
+        "updated.2.bias",
+    ]
+    stages = ["forward"] * 5 + ["backward"] * 8 + ["updated"] * 4
+    assert list(frame.stage) == stages
+    assert frame["shape"].iloc[6] == (4, 7)
+    assert set(frame.dtype) == {"float64"}
+
+
+def test_steps_repeat_the_rows():
+    frame = run(*setting(), steps=3).frame
+    assert list(frame.step) == [1] * 17 + [2] * 17 + [3] * 17
+
+
+def test_a_nested_network_continues_the_dotted_path():
+    g = np.random.default_rng(0)
+    inner = nn.Sequential(nn.Linear(3, 2, generator=g), nn.Tanh())
+    net = nn.Sequential(inner, nn.Linear(2, 4, generator=g))
+    x, y = (g.normal(size=(5, n)).astype(np.float32) for n in (3, 4))
+    comparison = compare(net, nn.MSELoss(), x, y)
+    names = list(comparison.frame["name"])
+    assert comparison.passed
+    assert names[1:4] == ["activation.0.0", "activation.0.1", "activation.1"]
+    assert "grad.0.0.weight" in names
+
+
+def test_a_single_module_is_a_network_too():
+    g = np.random.default_rng(0)
+    x, y = (g.normal(size=(5, n)).astype(np.float32) for n in (3, 4))
+    frame = compare(nn.Linear(3, 4, generator=g), nn.MSELoss(), x, y).frame
+    grads = ["grad.weight", "grad.bias"]
+    assert list(frame["name"]) == ["x", "activation", "loss", "d_activation", *grads, "d_x"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_correct_networks_pass(seed):
+    g = np.random.default_rng(seed)
+    dtype = DTYPES[seed % 2]
+    widths = g.integers(1, 65, g.integers(2, 6))
+    modules = []
+    for n_in, n_out in pairwise(widths):
+        linear = nn.Linear(n_in, n_out, dtype=dtype, generator=g)
+        linear.weight.data *= dtype(10 ** g.uniform(-1.5, 0.5))
+        modules += [linear, g.choice([nn.Sigmoid, nn.Tanh, nn.ReLU, nn.Identity])()]
+    net = nn.Sequential(*modules)
+    n = int(g.integers(1, 33))
+    x = (g.normal(size=(n, widths[0])) * 10 ** g.uniform(-2, 1)).astype(dtype)
+    optimizer = optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.01)
+    if seed % 3:
+        criterion, y = nn.CrossEntropyLoss(), g.integers(0, widths[-1], n)
+    else:
+        criterion, y = nn.HalfSquaredError(), g.normal(size=(n, widths[-1])).astype(dtype)
+    assert_equivalent(net, criterion, x, y, optimizer=optimizer, steps=3, seed=seed)
+
+
+def test_everything_given_is_left_as_it_was():
+    net, criterion, x, y, optimizer = setting()
+    criterion(net(x), y)
+    net.backward(criterion.backward())
+    optimizer.step()  # momentum has started
+    before = copy.deepcopy((net, criterion, optimizer, x, y))
+    first = run(net, criterion, x, y, optimizer, steps=2)
+    for name, value in before[0].state_dict().items():
+        np.testing.assert_array_equal(value, net.state_dict()[name])
+    for p, q in zip(before[0].parameters(), net.parameters(), strict=True):
+        np.testing.assert_array_equal(p.grad, q.grad)
+    for (_, v), (_, w) in zip(
+        before[2].momentum_buffers(), optimizer.momentum_buffers(), strict=True
+    ):
+        np.testing.assert_array_equal(v, w)
+    np.testing.assert_array_equal(before[3], x)
+    np.testing.assert_array_equal(before[4], y)
+    assert "forward" not in vars(net[0])
+    assert first.frame.equals(run(net, criterion, x, y, optimizer, steps=2).frame)
+
+
+# What must be rejected. Each planted mistake is in a method of manual; the first failing row must
+# be the tensor that is wrong.
+
+
+def linear_backward(change):
+    def backward_parameters(self, dy):
+        original(self, dy)
+        change(self, dy)
+
+    original = nn.Linear.backward_parameters
+    return nn.Linear, "backward_parameters", backward_parameters
+
+
+def scaled_entry(self, dy):
+    self.weight.grad[1, 2] *= 1 + (1e-2 if dy.dtype == np.float32 else 1e-6)
+
+
+def transposed(self, dy):
+    self.weight.grad = self.weight.grad.T.copy()
+
+
+def averaged_bias(self, dy):
+    self.bias.grad = self.bias.grad / len(dy)
+
+
+def zeroed(self, dy):
+    self.weight.grad = np.zeros_like(self.weight.grad)
+
+
+def nan_entry(self, dy):
+    self.weight.grad[0, 0] = np.nan
+
+
+def forgotten_bias(self, dy):
+    self.bias.grad = None
+
+
+MUTANTS = {
+    "weight gradient, one entry": (*linear_backward(scaled_entry), "grad.2.weight", "mismatch"),
+    "weight gradient transposed": (*linear_backward(transposed), "grad.2.weight", "mismatch"),
+    "weight gradient zero": (*linear_backward(zeroed), "grad.2.weight", "mismatch"),
+    "weight gradient nan": (*linear_backward(nan_entry), "grad.2.weight", "nonfinite"),
+    "bias gradient averaged": (*linear_backward(averaged_bias), "grad.2.bias", "mismatch"),
+    "bias gradient not written": (*linear_backward(forgotten_bias), "grad.2.bias", "missing"),
+    "dx without the weight": (
+        nn.Linear,
+        "backward",
+        lambda self, dy: (self.backward_parameters(dy), dy @ np.abs(self.weight.data))[1],
+        "d_activation.1",
+        "mismatch",
+    ),
+    "slope without 1 − y": (
+        nn.Sigmoid,
+        "backward",
+        lambda self, dy: dy * self.saved[0],
+        "d_activation.0",
+        "mismatch",
+    ),
+    "cotangent dropped": (
+        nn.Sigmoid,
+        "backward",
+        lambda self, dy: self.saved[0] * (1 - self.saved[0]),
+        "d_activation.0",
+        "mismatch",
+    ),
+    "gradient of another shape": (
+        nn.Sigmoid,
+        "backward",
+        lambda self, dy: (dy * self.saved[0] * (1 - self.saved[0]))[None].repeat(2, 0),
+        "d_activation.0",
+        "shape",
+    ),
+    "forward changed": (
+        nn.Sigmoid,
+        "forward",
+        lambda self, x: (setattr(self, "saved", (np.tanh(x),)), np.tanh(x))[1],
+        "activation.1",
+        "mismatch",
+    ),
+    "mean for sum": (
+        nn.MSELoss,
+        "forward",
+        lambda self, p, t: (setattr(self, "saved", (p - t,)), ((p - t) ** 2).sum())[1],
+        "loss",
+        "mismatch",
+    ),
+    "loss right, its gradient not": (
+        nn.MSELoss,
+        "backward",
+        lambda self, dloss=None: self.saved[0] / self.saved[0].size,
+        "d_activation.2",
+        "mismatch",
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_wrong_method_is_caught_where_it_is_wrong(monkeypatch, mutant, dtype):
+    owner, method, wrong, row, verdict = MUTANTS[mutant]
+    given = setting(dtype, square=mutant == "weight gradient transposed")
+    monkeypatch.setattr(owner, method, wrong)
+    assert first_failure(run(*given)) == (row, verdict)
+    net, criterion, x, y, optimizer = given
+    with pytest.raises(EquivalenceError, match=row.replace(".", r"\.")):
+        assert_equivalent(net, criterion, x, y, optimizer=optimizer)
+
+
+def test_a_gradient_of_another_dtype_is_caught(monkeypatch):
+    given = setting(np.float32)
+    monkeypatch.setattr(
+        nn.MSELoss, "backward", lambda self, dloss=None: 2 * self.saved[0].astype(float) / 24
+    )
+    comparison = run(*given, steps=3)
+    assert first_failure(comparison) == ("d_activation.2", "dtype")
+    assert "backward raised TypeError: Linear: dy: expected dtype float32" in str(comparison)
+    assert "missing" in set(comparison.frame.verdict)
+
+
+def test_changed_input_activation_or_parameter_is_caught(monkeypatch):
+    def in_place(self, x):
+        self.saved = (np.tanh(x, out=x),)
+        return x.copy()
+
+    given = setting(activation=nn.Tanh)
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Tanh, "forward", in_place)
+        assert first_failure(run(*given)) == ("activation.0", "mismatch")
+
+    forward = nn.Linear.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Linear, "forward", lambda self, x: (forward(self, x), x.__imul__(2))[0])
+        assert first_failure(run(*given)) == ("x", "mismatch")
+
+    def grows(self, x):
+        self.weight.data += 1
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.Linear, "forward", grows)
+    assert first_failure(run(*given)) == ("0.weight", "missing")
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"), [("lr", 0.11), ("momentum", 0.8), ("weight_decay", 0.01)]
+)
+def test_a_wrong_update_is_caught(monkeypatch, option, wrong):
+    given = setting(weight_decay=0.02)
+    step = optim.SGD.step
+
+    def wrong_step(self):
+        for group in self.param_groups:
+            group[option] = wrong
+        step(self)
+
+    monkeypatch.setattr(optim.SGD, "step", wrong_step)
+    name, verdict = first_failure(run(*given, steps=3))
+    assert name.startswith("updated.")
+    assert verdict == "mismatch"
+
+
+def test_a_nan_on_both_sides_is_not_equal():
+    net, criterion, x, y, optimizer = setting()
+    x[2, 3] = np.nan
+    assert first_failure(run(net, criterion, x, y, optimizer)) == ("x", "nonfinite")
+    x[2, 3] = np.inf
+    assert first_failure(run(net, criterion, x, y, optimizer)) == ("x", "nonfinite")
+
+
+# A module of one's own, and mistakes on torch's side.
+
+
+class Cube(nn.Module):
+    """y = (w x)³, with a factor w for each column."""
+
+    def __init__(self, n, dtype):
+        self.weight = nn.Parameter(np.linspace(0.5, 1.5, n).astype(dtype))
+
+    def forward(self, x):
+        self.saved = (x,)
+        return (self.weight.data * x) ** 3
+
+    def backward(self, dy):
+        (x,) = self.recall()
+        w = self.weight.data
+        self.weight.grad = (3 * (w * x) ** 2 * x * dy).sum(0)
+        return 3 * (w * x) ** 2 * w * dy
+
+
+class TorchCube(torch.nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(n))
+        self.factor = 1.0
+
+    def forward(self, x):
+        return WrongBackward.apply((self.weight * x) ** 3, self.factor)
+
+
+class WrongBackward(torch.autograd.Function):
+    """The identity, whose backward is wrong unless factor is 1."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return ctx.factor * dy, None
+
+
+@torch_ref.twin.register
+def _(module: Cube) -> torch.nn.Module:
+    return TorchCube(len(module.weight.data))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_module_of_ones_own_is_proven(dtype, seed):
+    g = np.random.default_rng(seed)
+    net = nn.Sequential(nn.Linear(5, 3, dtype=dtype, generator=g), Cube(3, dtype))
+    x, y = (g.normal(size=(6, n)).astype(dtype) for n in (5, 3))
+    optimizer = optim.SGD(net.parameters(), lr=0.01)
+    assert_equivalent(net, nn.MSELoss(), x, y, optimizer=optimizer, steps=3, seed=seed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mistakes_in_a_module_of_ones_own_are_caught(monkeypatch, dtype):
+    g = np.random.default_rng(0)
+    net = nn.Sequential(nn.Linear(5, 3, dtype=dtype, generator=g), Cube(3, dtype))
+    x, y = (g.normal(size=(6, n)).astype(dtype) for n in (5, 3))
+    right = Cube.backward
+
+    def off(self, dy):
+        dx = right(self, dy)
+        self.weight.grad[1] *= 1 + (1e-2 if dtype == np.float32 else 1e-6)
+        return dx
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cube, "backward", off)
+        assert first_failure(compare(net, nn.MSELoss(), x, y))[0] == "grad.1.weight"
+    init = TorchCube.__init__
+    monkeypatch.setattr(
+        TorchCube, "__init__", lambda self, n: (init(self, n), setattr(self, "factor", 1.01))[0]
+    )
+    name, verdict = first_failure(compare(net, nn.MSELoss(), x, y))
+    assert (name, verdict) == ("grad.1.weight", "mismatch")
+
+
+# The numbers of a row, and the text.
+
+
+def test_values_are_judged_element_by_element():
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0 + 1e-9, 3.0 + 1e-8])
+    row = judge_values(a, b, np.array([0.0, 1e-10, 1e-7]))
+    assert row["verdict"] == "mismatch"
+    assert row["worst"] == (1,)
+    assert row["used"] == pytest.approx(10, rel=1e-6)
+    assert row["allowed"] == 1e-10
+    assert row["max_abs"] == pytest.approx(1e-8, rel=1e-6)
+    assert row["max_rel"] == pytest.approx(1e-8 / 3, rel=1e-6)
+    assert (row["manual"], row["torch"]) == (2.0, 2.0 + 1e-9)
+    assert judge_values(a, b, np.array([0.0, 1e-8, 1e-7]))["verdict"] == "ok"
+
+
+def test_units_in_the_last_place_are_those_of_the_dtype():
+    a = np.float32([1, 100])
+    b = np.nextafter(np.nextafter(a, np.float32(1e9)), np.float32(1e9))
+    assert judge_values(a, b, np.ones(2))["max_ulp"] == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_never_passes(bad):
+    ones = np.ones(3)
+    spoilt = np.array([1, bad, 1])
+    for a, b in ((spoilt, ones), (ones, spoilt), (spoilt, spoilt)):
+        row = judge_values(a, b, np.full(3, 1e9))
+        assert (row["verdict"], row["worst"]) == ("nonfinite", (1,))
+    assert judge_values(ones, ones + 1, np.full(3, abs(bad)))["verdict"] == "mismatch"
+
+
+def test_the_message_carries_table_seed_and_versions(monkeypatch):
+    net, criterion, x, y, optimizer = setting(seed=17)
+    monkeypatch.setattr(nn.Sigmoid, "backward", lambda self, dy: dy)
+    with pytest.raises(EquivalenceError) as caught:
+        assert_equivalent(net, criterion, x, y, optimizer=optimizer, seed=17)
+    text = str(caught.value)
+    assert isinstance(caught.value, AssertionError)
+    for part in ("seed 17", np.__version__, torch.__version__, "d_activation.0", "mismatch"):
+        assert part in text
+    assert "grad.0.weight" in text  # every failing row, not the first alone
+    assert "activation.2" in text  # and those that pass
+
+
+def test_the_text_of_a_pass_says_how_much_of_the_allowance_was_used():
+    assert "17 tensors: all ok" in str(run(*setting()))
+    assert "% of the allowance" in str(run(*setting()))
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True])
+def test_bad_steps_are_refused(steps):
+    with pytest.raises(ValueError, match="whole number >= 1"):
+        run(*setting(), steps=steps)
+
+
+def test_arguments_that_do_not_go_together_are_refused():
+    net, criterion, x, y, optimizer = setting()
+    with pytest.raises(ValueError, match="needs an optimizer"):
+        compare(net, criterion, x, y, steps=2)
+    with pytest.raises(ValueError, match="reduction"):
+        compare(net, nn.MSELoss("none"), x, y)
+    with pytest.raises(ValueError, match="not the network's"):
+        compare(nn.Sequential(nn.Linear(5, 4, dtype=float)), criterion, x, y, optimizer=optimizer)
+    with pytest.raises(TypeError, match="expected dtype float64"):
+        compare(net, criterion, x.astype(np.float32), y)
