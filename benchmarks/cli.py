@@ -21,6 +21,36 @@ Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON inst
 Csv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV instead.")]
 
 
+def whole(low: int) -> dict:
+    """Option settings for a whole number >= low."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise typer.BadParameter(f"expected a whole number >= {low}, got {str(text)!r}")
+        return value
+
+    return {"parser": number, "metavar": "<int>"}
+
+
+def real(low: str) -> dict:
+    """Option settings for a finite number, "> 0" or ">= 0"."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (0 < value < math.inf or (value == 0 and low == ">= 0")):
+            raise typer.BadParameter(f"expected a finite number {low}, got {str(text)!r}")
+        return value
+
+    return {"parser": number, "metavar": "<float>"}
+
+
 class DatasetName(StrEnum):
     sample = "sample"
     mnist = "mnist"
@@ -50,7 +80,7 @@ class Device(StrEnum):
 
 @app.command()
 def verify(
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and data.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights and data.", **whole(0))] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Every tensor of every case.")
     ] = False,
@@ -92,15 +122,15 @@ def bench(
         typer.Option(help="Folder that holds MNIST/raw/*.gz (FashionMNIST/raw/*.gz)."),
     ] = None,
     hidden: Annotated[
-        list[int], typer.Option(min=1, help="Width of a hidden layer; repeat for more layers.")
+        list[int], typer.Option(help="Width of a hidden layer; repeat for more layers.", **whole(1))
     ] = [128],  # noqa: B006  typer copies it
     activation: Annotated[Activation, typer.Option()] = Activation.relu,
     optimizer: Annotated[OptimizerName, typer.Option()] = OptimizerName.sgd,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
-    momentum: Annotated[float, typer.Option()] = 0.0,
-    weight_decay: Annotated[float, typer.Option()] = 0.0,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    lr: Annotated[float, typer.Option(help="Learning rate.", **real("> 0"))] = 0.1,
+    momentum: Annotated[float, typer.Option(**real(">= 0"))] = 0.0,
+    weight_decay: Annotated[float, typer.Option(**real(">= 0"))] = 0.0,
+    batch_size: Annotated[int, typer.Option(**whole(1))] = 64,
+    epochs: Annotated[int, typer.Option(**whole(1))] = 5,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
     device: Annotated[
         Device, typer.Option(help="Torch's side; manual runs on the CPU.")
@@ -108,11 +138,11 @@ def bench(
     threads: Annotated[
         int,
         typer.Option(
-            min=1,
             help="On both sides. With more than 1 the idle threads of one disturb the other.",
+            **whole(1),
         ),
     ] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and batch order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights and batch order.", **whole(0))] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
     ),
@@ -123,14 +153,6 @@ def bench(
 
     Writes a CSV (a row for each side and epoch) and a picture. Exit status 1 where the pair is
     not proven or the training diverges; nothing is trained before the proof."""
-    for name, value, low in (
-        ("--lr", lr, "> 0"),
-        ("--momentum", momentum, ">= 0"),
-        ("--weight-decay", weight_decay, ">= 0"),
-    ):
-        if not (0 <= value < math.inf) or (low == "> 0" and value == 0):
-            raise typer.BadParameter(f"{name} must be a finite number {low}, got {value}")
-
     import torch
 
     from benchmarks import bench as run
@@ -168,13 +190,15 @@ def main(args: list[str] | None = None) -> None:
     try:
         status = app(args, standalone_mode=False)
     except typer.TyperException as error:
-        sys.exit(_complain(error.format_message()))
+        sys.exit(_complain(error.format_message().replace("Value error, ", "")))
     except (ValueError, OSError) as error:
         from benchmarks.data import DataError
 
         if not isinstance(error, DataError | OSError):
             raise
         sys.exit(_complain(str(error)))
+    except MemoryError as error:
+        sys.exit(_complain(f"not enough memory: {error}"))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     sys.exit(status or 0)

@@ -1,5 +1,6 @@
 """MNIST with both sides: the same weights and batches, the pair proven, then trained and timed."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -125,12 +126,15 @@ def train(
 def _epoch(side: Side, data: Dataset, epoch: int) -> dict[str, Any]:
     trained = side.train()
     logits = {"train": side.predict(data.train_x), "test": side.predict(data.test_x)}
+    test_loss = float(nn.CrossEntropyLoss()(logits["test"], data.test_y))
+    if not math.isfinite(test_loss):
+        raise FloatingPointError(f"the test loss became {test_loss} in epoch 1")
     return {
         "side": side.name,
         "epoch": epoch,
         "train_loss": trained.loss,
         "train_accuracy": accuracy(logits["train"], data.train_y),
-        "test_loss": float(nn.CrossEntropyLoss()(logits["test"], data.test_y)),
+        "test_loss": test_loss,
         "test_accuracy": accuracy(logits["test"], data.test_y),
         "seconds": trained.seconds,
         "samples_per_second": len(data.train_x) / trained.seconds,

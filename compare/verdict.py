@@ -129,8 +129,10 @@ def compare(
         raise ValueError("compare: more than one step needs an optimizer")
     if getattr(criterion, "reduction", "mean") == "none":
         raise ValueError("compare: the criterion's reduction must be 'mean' or 'sum', got 'none'")
-    net, criterion, optimizer = copy.deepcopy((net, criterion, optimizer))
     x, y = np.array(x), np.array(y)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
+    net, criterion, optimizer = copy.deepcopy((net, criterion, optimizer))
     theirs = twins(net, criterion, optimizer, device, None)
     exact = twins(net, criterion, optimizer, "cpu", torch.float64)
     bounds = Bounds(*exact, dtype=x.dtype)

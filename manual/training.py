@@ -52,17 +52,29 @@ def scaled(x: np.ndarray, dtype: np.dtype, scale: float | None) -> np.ndarray:
 def predict(
     net: Sequential, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
 ) -> np.ndarray:
-    """net(x) in evaluation mode, batch by batch; the mode is set back afterwards. x as in `fit`."""
+    """net(x) in evaluation mode, batch by batch; the mode is set back afterwards. x as in `fit`.
+
+    Raises FloatingPointError where a prediction is not a number.
+    """
     dtype, training = next(net.parameters()).dtype, net.training
     net.eval()
     try:
-        parts = [
-            net(scaled(x[start : start + batch_size], dtype, scale))
-            for start in range(0, len(x), batch_size)
-        ]
+        with np.errstate(over="ignore", invalid="ignore"):  # `not_nan` looks itself
+            parts = [
+                net(scaled(x[start : start + batch_size], dtype, scale))
+                for start in range(0, len(x), batch_size)
+            ]
     finally:
         net.train(training)
-    return np.concatenate(parts)
+    return not_nan(np.concatenate(parts))
+
+
+def not_nan(prediction: np.ndarray) -> np.ndarray:
+    """The prediction itself. Raises FloatingPointError, with the row, where it holds a NaN."""
+    rows = np.isnan(prediction).reshape(len(prediction), -1).any(axis=1)
+    if rows.any():
+        raise FloatingPointError(f"the prediction for sample {int(rows.argmax())} is not a number")
+    return prediction
 
 
 def fit(

@@ -5,29 +5,42 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from manual.training import Epoch, History, train
+from manual.training import Epoch, History, not_nan, train
 
 
 def scaled(x: torch.Tensor, dtype: torch.dtype, scale: float | None) -> torch.Tensor:
     """x as it is, or with `scale` converted to dtype and multiplied by it."""
-    return x if scale is None else x.to(dtype).mul_(scale)
+    return x if scale is None else x.to(dtype) * scale
+
+
+def tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array on the device, copied where torch cannot share it (read-only, not contiguous)."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
+
+
+def _target(y: np.ndarray, device: torch.device) -> torch.Tensor:
+    """As `tensor`; class indices as int64, which torch.nn.CrossEntropyLoss wants."""
+    return tensor(y.astype(np.int64) if y.dtype.kind in "iu" else y, device)
 
 
 def predict(
     net: torch.nn.Module, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
 ) -> np.ndarray:
-    """net(x) in evaluation mode, batch by batch, as a NumPy array on the CPU."""
+    """net(x) in evaluation mode, batch by batch, as a NumPy array on the CPU.
+
+    Raises FloatingPointError where a prediction is not a number.
+    """
     weight, training = next(net.parameters()), net.training
     net.eval()
     try:
         with torch.no_grad():
             parts = [
-                net(scaled(part.to(weight.device), weight.dtype, scale)).cpu()
-                for part in torch.from_numpy(x).split(batch_size)
+                net(scaled(part, weight.dtype, scale)).cpu()
+                for part in tensor(x, weight.device).split(batch_size)
             ]
     finally:
         net.train(training)
-    return torch.cat(parts).numpy()
+    return not_nan(torch.cat(parts).numpy())
 
 
 def fit(
@@ -51,7 +64,7 @@ def fit(
     The data is moved to the network's device once, before the first epoch.
     """
     weight = next(net.parameters())
-    data, target = torch.from_numpy(x).to(weight.device), torch.from_numpy(y).to(weight.device)
+    data, target = tensor(x, weight.device), _target(y, weight.device)
 
     def step(index: np.ndarray) -> float:
         chosen = torch.from_numpy(index).to(weight.device)
@@ -62,8 +75,8 @@ def fit(
         return loss.item()
 
     def validate() -> float:
-        prediction = torch.from_numpy(predict(net, validation[0], scale)).to(weight.device)
-        return criterion(prediction, torch.from_numpy(validation[1]).to(weight.device)).item()
+        prediction = tensor(predict(net, validation[0], scale), weight.device)
+        return criterion(prediction, _target(validation[1], weight.device)).item()
 
     def get_weights() -> np.ndarray:
         return torch.nn.utils.parameters_to_vector(net.parameters()).detach().cpu().numpy().copy()

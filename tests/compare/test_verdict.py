@@ -449,3 +449,6 @@ def test_arguments_that_do_not_go_together_are_refused():
         compare(nn.Sequential(nn.Linear(5, 4, dtype=float)), criterion, x, y, optimizer=optimizer)
     with pytest.raises(TypeError, match="expected dtype float64"):
         compare(net, criterion, x.astype(np.float32), y)
+    for wrong in (np.ones((6, 5), int), x.astype(np.longdouble), [*x.tolist(), [1, 2]]):
+        with pytest.raises((TypeError, ValueError)):
+            compare(net, criterion, wrong, y)
