@@ -113,6 +113,8 @@ def _groups(params: Iterable, defaults: dict[str, Any]) -> list[dict[str, Any]]:
         given = [{"params": given}]
     groups, seen = [], set()
     for group in given:
+        if not isinstance(group, dict):
+            raise TypeError(f"a parameter group is a dict, got {type(group).__name__}")
         unknown = group.keys() - defaults.keys() - {"params"}
         if unknown or "params" not in group:
             raise ValueError(

@@ -1,0 +1,37 @@
+"""`import manual` must be quick where nothing but NumPy is installed."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys, numpy
+before = set(sys.modules)
+import manual
+new = {name for name in set(sys.modules) - before if not name.startswith("manual")}
+print(*sorted(name for name in new if name.split(".")[0] not in sys.stdlib_module_names))
+"""
+
+
+def test_import_loads_nothing_but_numpy_and_the_standard_library():
+    """Not even numpy.random, where NumPy does not load it by itself."""
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_network_trains_without_torch():
+    """With every other package of the project forbidden, not only unused."""
+    code = """
+import sys
+for name in ("torch", "scipy", "pandas", "matplotlib", "torch_ref", "compare", "benchmarks"):
+    sys.modules[name] = None
+import numpy as np
+from manual import nn, optim, training
+rng = np.random.default_rng(0)
+net = nn.Sequential(nn.Linear(2, 3, generator=rng), nn.ReLU(), nn.Linear(3, 2, generator=rng))
+x, y = rng.normal(size=(8, 2)).astype(np.float32), rng.integers(0, 2, 8)
+fitted = training.fit(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.1), x, y,
+                      epochs=2, batch_size=3, generator=rng)
+print(fitted.stopped)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["epochs"]
