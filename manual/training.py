@@ -20,7 +20,7 @@ from manual.nn.parameter import runs
 
 class Epoch(NamedTuple):
     """What one epoch came to. loss: mean over the samples, taken as they were trained on;
-    validation_loss: at the end of the epoch, or None; seconds: training alone."""
+    validation_loss: the same at the end of the epoch, or None; seconds: training alone."""
 
     epoch: int
     loss: float
@@ -54,9 +54,11 @@ def predict(
 ) -> np.ndarray:
     """net(x) in evaluation mode, batch by batch; the mode is set back afterwards. x as in `fit`.
 
-    Raises FloatingPointError where a prediction is not a number.
+    Raises FloatingPointError where a prediction is not a number, ValueError for no samples.
     """
-    dtype, training = next(net.parameters()).dtype, net.training
+    if len(x) == 0:
+        raise ValueError("predict: x has no samples")
+    dtype, modes = next(net.parameters()).dtype, [(m, m.training) for m in net.modules()]
     net.eval()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # `not_nan` looks itself
@@ -65,7 +67,8 @@ def predict(
                 for start in range(0, len(x), batch_size)
             ]
     finally:
-        net.train(training)
+        for module, mode in modes:
+            module.training = mode
     return not_nan(np.concatenate(parts))
 
 
@@ -102,8 +105,8 @@ def fit(
     without a better one and restore the weights of the best; tolerance: stop when no weight
     changed by more than this in an epoch; callback: called with each `Epoch`, stops on True.
 
-    Raises ValueError for sizes that do not fit, FloatingPointError (with epoch and step) as soon
-    as the loss or a weight is no longer finite.
+    Raises ValueError for sizes that do not fit, FloatingPointError when the loss (at once, with
+    epoch and step) or a weight (at the end of the epoch) is no longer finite.
     """
     dtype = next(net.parameters()).dtype
 
@@ -114,7 +117,8 @@ def fit(
         return float(loss)
 
     def validate() -> float:
-        return float(criterion(predict(net, validation[0], scale), validation[1]))
+        loss = float(criterion(predict(net, validation[0], scale), validation[1]))
+        return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
         return np.concatenate([values for values, _ in runs(net.parameters())])
@@ -179,7 +183,6 @@ def train(
         weights = get_weights()
         if not np.isfinite(weights).all():
             raise FloatingPointError(f"a weight became non-finite in epoch {epoch}")
-        set_training(False)
         validation_loss = None if validate is None else validate()
         if validation_loss is not None and not math.isfinite(validation_loss):
             raise FloatingPointError(

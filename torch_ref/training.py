@@ -28,9 +28,11 @@ def predict(
 ) -> np.ndarray:
     """net(x) in evaluation mode, batch by batch, as a NumPy array on the CPU.
 
-    Raises FloatingPointError where a prediction is not a number.
+    Raises FloatingPointError where a prediction is not a number, ValueError for no samples.
     """
-    weight, training = next(net.parameters()), net.training
+    if len(x) == 0:
+        raise ValueError("predict: x has no samples")
+    weight, modes = next(net.parameters()), [(m, m.training) for m in net.modules()]
     net.eval()
     try:
         with torch.no_grad():
@@ -39,7 +41,8 @@ def predict(
                 for part in tensor(x, weight.device).split(batch_size)
             ]
     finally:
-        net.train(training)
+        for module, mode in modes:
+            module.training = mode
     return not_nan(torch.cat(parts).numpy())
 
 
@@ -76,7 +79,8 @@ def fit(
 
     def validate() -> float:
         prediction = tensor(predict(net, validation[0], scale), weight.device)
-        return criterion(prediction, _target(validation[1], weight.device)).item()
+        loss = criterion(prediction, _target(validation[1], weight.device)).item()
+        return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
         return torch.nn.utils.parameters_to_vector(net.parameters()).detach().cpu().numpy().copy()

@@ -22,7 +22,8 @@ def twin(
 
     A module's weights are copied, into `dtype` (default: their own), onto `device`. An optimizer
     needs `parameters`, the twins of its parameters in its own order, and takes over the state it
-    has reached. Raises TypeError for an object nobody registered a twin for.
+    has reached. A class without a twin of its own gets its base's. Raises TypeError for an
+    object nobody registered a twin for.
 
     A module of your own gets a twin by a function that builds the torch module, whose weights
     are then copied by name:
@@ -37,8 +38,8 @@ def twin(
         return _sgd(obj, list(parameters))
     built = _build(obj)
     if isinstance(obj, nn.Module):
-        _load(built, obj)
         dtype = dtype or _torch_dtype(next((p.dtype for p in obj.parameters()), None))
+        _load(built, obj, dtype)
     return built.to(device=device, dtype=dtype)
 
 
@@ -66,12 +67,9 @@ def _(module: nn.Linear) -> torch.nn.Module:
     return torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
 
 
-@twin.register(nn.Identity)
-@twin.register(nn.Sigmoid)
-@twin.register(nn.Tanh)
-@twin.register(nn.ReLU)
-def _(module: nn.Module) -> torch.nn.Module:
-    return getattr(torch.nn, type(module).__name__)()
+for _activation in (nn.Identity, nn.Sigmoid, nn.Tanh, nn.ReLU):
+    _counterpart = getattr(torch.nn, _activation.__name__)
+    twin.register(_activation, lambda module, counterpart=_counterpart: counterpart())
 
 
 @twin.register
@@ -94,17 +92,21 @@ def _(criterion: nn.CrossEntropyLoss) -> torch.nn.Module:
     )
 
 
-def _load(built: torch.nn.Module, module: nn.Module) -> None:
-    values = module.state_dict()
-    built.to(_torch_dtype(next((v.dtype for v in values.values()), None)))
-    built.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+def _load(built: torch.nn.Module, module: nn.Module, dtype: torch.dtype | None) -> None:
+    built.to(dtype)
+    built.load_state_dict(
+        {
+            name: torch.tensor(value.astype(str(dtype).removeprefix("torch.")))
+            for name, value in module.state_dict().items()
+        }
+    )
 
 
 def _torch_dtype(dtype: np.dtype | None) -> torch.dtype | None:
     if dtype is None:
         return None
     if dtype == np.longdouble:
-        raise TypeError("torch has no longdouble; convert the network to float64 or float32 first")
+        raise TypeError("torch has no longdouble; pass dtype=torch.float64 or float32")
     return getattr(torch, dtype.name)
 
 

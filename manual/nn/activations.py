@@ -1,4 +1,4 @@
-"""Activations: y = f(x) element by element, so that dx = dy ∘ f'(x). Any shape, any float dtype."""
+"""Activations: y = f(x) element by element, so that dx = dy ∘ f'(x). Any rank from 1."""
 
 import numpy as np
 
@@ -68,8 +68,8 @@ class ReLU(Module):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """f'(x) = 1 for x > 0 and 0 for x < 0; at the kink x = 0 torch's choice, 0.
 
-        y > 0 exactly where x > 0, so dx = dy ∘ [y > 0].
+        y ≤ 0 exactly where x ≤ 0, so dx = 0 there and dy elsewhere (also where x is NaN).
         """
         (y,) = self.recall()
         check_array("ReLU: dy", dy, y.shape, y.dtype)
-        return dy * (y > 0)
+        return np.where(y <= 0, dy.dtype.type(0), dy)

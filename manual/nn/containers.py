@@ -33,7 +33,9 @@ class Sequential(Module):
         first: dict[int, str] = {}
         for path, module in self.named_modules():
             parts = [(path, module)]
-            parts += [(f"{path}.{k}", v) for k, v in vars(module).items() if type(v) is Parameter]
+            parts += [
+                (f"{path}.{k}", v) for k, v in vars(module).items() if isinstance(v, Parameter)
+            ]
             for name, part in parts:
                 if id(part) in first:
                     raise ValueError(
@@ -70,7 +72,9 @@ class Sequential(Module):
     def __getitem__(self, index: int | slice) -> Module:
         """One module, or (for a slice) a Sequential of some, sharing their parameters."""
         if isinstance(index, slice):
-            return Sequential(dict(list(self._children.items())[index]))
+            part = Sequential()  # filled afterwards, so that no parameter is moved
+            part._children = dict(list(self._children.items())[index])
+            return part
         return list(self._children.values())[index]
 
     def __len__(self) -> int:

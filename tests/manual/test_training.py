@@ -94,7 +94,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(criterion, batch_size
     whole = float(criterion(net(x), y))
     share = whole if criterion.reduction == "mean" else whole / 23
     np.testing.assert_allclose([e.loss for e in history.epochs], share, rtol=1e-13)
-    np.testing.assert_allclose([e.validation_loss for e in history.epochs], whole, rtol=1e-13)
+    np.testing.assert_allclose([e.validation_loss for e in history.epochs], share, rtol=1e-13)
 
 
 def test_modes_batches_and_scale():
@@ -136,15 +136,22 @@ def test_predict(batch_size, mode):
     net, x, _ = problem(2, 10)
     whole = net(x)
     net.train(mode)
+    net[1].training = not mode  # a part that is frozen stays frozen
     net[0].seen.clear()
     got = training.predict(net, x, batch_size=batch_size)
     np.testing.assert_allclose(got, whole, rtol=1e-14, atol=1e-14)  # BLAS: 64 eps
     assert not any(seen_mode for seen_mode, _ in net[0].seen)
     assert max(len(seen) for _, seen in net[0].seen) == min(batch_size, 10)
-    assert all(module.training == mode for module in net.modules())
+    assert [m.training for m in net.modules()] == [mode != (m is net[1]) for m in net.modules()]
     with pytest.raises(ValueError, match="expected x of shape"):
         training.predict(net, x[:, :2])
     assert net.training == mode
+
+
+def test_predicting_nothing_is_refused():
+    net, x, _ = problem()
+    with pytest.raises(ValueError, match="no samples"):
+        training.predict(net, x[:0])
 
 
 def test_predictions_may_be_infinite_but_not_nan():

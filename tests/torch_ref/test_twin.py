@@ -155,8 +155,18 @@ def test_a_module_of_ones_own(in_torch):
 
 def test_longdouble_has_no_twin():
     for bad in (network(np.longdouble), nn.Linear(2, 3, dtype=np.longdouble)):
-        with pytest.raises(TypeError, match="torch has no longdouble; convert the network"):
+        with pytest.raises(TypeError, match="torch has no longdouble; pass dtype"):
             twin(bad)
+        for name, value in twin(bad, dtype=torch.float64).state_dict().items():
+            assert np.array_equal(value.numpy(), bad.state_dict()[name].astype(np.float64))
+
+
+class Subclass(nn.ReLU):
+    pass
+
+
+def test_a_subclass_has_the_twin_of_its_base():
+    assert type(twin(Subclass())) is torch.nn.ReLU
 
 
 def test_the_optimizers_options_and_order():

@@ -3,6 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -183,3 +184,13 @@ class TestRefusals:
     def test_backward_before_forward(self, activation):
         with pytest.raises(RuntimeError, match=f"{activation.__name__}.backward called before"):
             activation().backward(np.ones((2, 3)))
+
+
+def test_relu_follows_torch_where_nothing_is_finite():
+    x = np.array([np.nan, -1, 1, 0, np.inf, -np.inf])
+    for dy in ([np.inf, np.inf, -np.inf, np.nan, 3, 2], [1, np.nan, np.nan, np.inf, np.inf, -1]):
+        dy = np.array(dy, float)
+        net, point = nn.ReLU(), torch.tensor(x, requires_grad=True)
+        np.testing.assert_array_equal(net(x), torch.relu(point).detach().numpy())
+        torch.relu(point).backward(torch.from_numpy(dy))
+        np.testing.assert_array_equal(net.backward(dy), point.grad.numpy())

@@ -186,3 +186,21 @@ def test_wrapping_after_the_optimizer_was_made(momentum):
         assert np.array_equal(value, outer.state_dict()[f"1.0.{name}"])
         assert np.array_equal(value, wider.state_dict()[f"1.1.0.{name}"])
     assert np.array_equal(head[0].weight.data, linear(3, 3, 2).weight.data)  # not optimized
+
+
+def test_a_slice_moves_no_parameter():
+    net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)))
+    before = [p.data for p in net.parameters()]
+    part = net[::2]
+    assert all(p.data is array for p, array in zip(net.parameters(), before, strict=True))
+    assert list(part.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_a_shared_parameter_of_a_subclass_is_refused():
+    class Mine(nn.Parameter):
+        pass
+
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    first.bias = second.bias = Mine(np.zeros(2))
+    with pytest.raises(ValueError, match="same object"):
+        nn.Sequential(first, second)
