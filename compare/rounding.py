@@ -131,8 +131,8 @@ def _(module: torch.nn.ReLU, r, theta, x, ex):
 
 @rule.register
 def _(module: torch.nn.Sigmoid, r, theta, x, ex):
-    """σ' = y (1 − y): an error 8 u y of y is 8 u y² in the second factor's share."""
-    return _pointwise(module, r, x, ex, y_rounding=r.libm, slope_rounding=lambda y: r.libm * y * y)
+    """σ' = y (1 − y): an error 8 u y of y moves it by up to 8 u y |1 − 2y|, less than 8 u y."""
+    return _pointwise(module, r, x, ex, y_rounding=r.libm, slope_rounding=lambda y: r.libm * y)
 
 
 @rule.register
@@ -155,9 +155,11 @@ def _pointwise(module, r: Rounding, x, ex, y_rounding, slope_rounding):
         (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
         return value.detach().numpy(), slope.numpy()
 
-    (y, s), (y_low, s_low), (y_high, s_high) = f(x), f(x - ex), f(x + ex)
-    ey = np.maximum(np.abs(y_low - y), np.abs(y_high - y)) + y_rounding * np.abs(y)
-    es = np.maximum(np.abs(s_low - s), np.abs(s_high - s)) + slope_rounding(y)
+    # The ends of the interval, and 0 where it lies inside: there the slopes have their peak.
+    y, s = f(x)
+    around = [f(at) for at in (x - ex, x + ex, np.clip(0, x - ex, x + ex))]
+    ey = np.max([np.abs(other - y) for other, _ in around], axis=0) + y_rounding * np.abs(y)
+    es = np.max([np.abs(other - s) for _, other in around], axis=0) + slope_rounding(y)
     if y_rounding:
         ey, es = ey + r.tiny, es + r.tiny
 
@@ -220,15 +222,17 @@ def _(criterion: torch.nn.CrossEntropyLoss, r, z, ez, y):
     log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     log_p = shifted - log_sum
     p = np.exp(log_p)
-    elog = ez + (p * ez).sum(axis=1, keepdims=True)
+    # log Σ e^(z+δ) − log Σ e^z = log Σ p e^δ, at most log Σ p e^E(z)
+    elog = ez + np.logaddexp.reduce(log_p + ez, axis=1, keepdims=True)
     elog += r.u * (np.abs(shifted) + np.abs(log_p)) + r.libm * (1 + log_sum) + r.sum(c)
     elog += (p * r.u * np.abs(shifted)).sum(axis=1, keepdims=True)
-    ep = np.minimum(p * np.expm1(np.minimum(elog, 1)) + r.libm * p, 1) + r.tiny
+    ep = np.minimum(p * np.expm1(np.minimum(elog, 700)) + r.libm * p, 1) + r.tiny
 
     loss = np.where(t == 0, 0, np.abs(t * log_p))
     eloss = (t * elog).sum() + (r.sum(t.size) + 3 * r.u) * loss.sum()
     total = t.sum(axis=1, keepdims=True)
-    edz = total * ep + 4 * r.u * (p * total + t) + r.sum(c) * p * total
+    edz = total * ep + r.sum(c) * p * total
+    edz += (4 * r.u + (0 if criterion.weight is None else r.sum(len(z)))) * (p * total + t)
     return eloss / divisor + r.tiny, (edz / divisor + r.tiny).reshape(*ez.shape[:-1], c)
 
 

@@ -4,9 +4,14 @@ import copy
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 from torch_ref import twin
+
+# These networks are too small for two threads, which on a busy machine wait for one another.
+torch.set_num_threads(1)
+threadpoolctl.threadpool_limits(1)
 
 
 def laid_out(kind, array):

@@ -167,3 +167,32 @@ def test_twins_are_used_up_by_the_bounds_alone():
     )
     for name, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_slope_peak_inside_the_interval_is_seen():
+    """σ' is 1/4 at 0 and smaller at both ends of −2 ± 3."""
+    r = Rounding.of(np.dtype(np.float64))
+    _, backward = rule(torch.nn.Sigmoid(), r, {}, np.array([-2.0]), np.array([3.0]))
+    edx, _ = backward(np.ones(1), np.zeros(1))
+    slope = 1 / (1 + np.exp(2.0)) * (1 - 1 / (1 + np.exp(2.0)))
+    assert edx[0] >= 0.25 - slope
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1, 10])
+def test_softmax_bounds_hold_for_large_errors_of_the_logits(scale):
+    r = Rounding.of(np.dtype(np.float64))
+    g = np.random.default_rng(0)
+    z, y = 3 * g.normal(size=(5, 4)), g.integers(0, 4, 5)
+    ez = scale * g.uniform(size=z.shape)
+    eloss, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, ez, y)
+
+    def at(z):
+        point = torch.tensor(z).requires_grad_()
+        loss = torch.nn.functional.cross_entropy(point, torch.from_numpy(y))
+        return loss.item(), torch.autograd.grad(loss, point)[0].numpy()
+
+    loss, dz = at(z)
+    for _ in range(300):
+        other_loss, other_dz = at(z + ez * g.choice([-1, 1], z.shape))
+        assert abs(other_loss - loss) <= eloss
+        assert (np.abs(other_dz - dz) <= edz).all()
