@@ -196,3 +196,15 @@ def test_softmax_bounds_hold_for_large_errors_of_the_logits(scale):
         other_loss, other_dz = at(z + ez * g.choice([-1, 1], z.shape))
         assert abs(other_loss - loss) <= eloss
         assert (np.abs(other_dz - dz) <= edz).all()
+
+
+def test_an_error_of_the_saved_output_reaches_the_slope():
+    """y off by 4 units in the last place moves y (1 − y) by as much, relatively, where y is small;
+    at y near 1 by an absolute 8 u, whatever is left of 1 − y."""
+    r = Rounding.of(np.dtype(np.float32))
+    x = np.array([-30.0, 30.0])
+    _, backward = rule(torch.nn.Sigmoid(), r, {}, x, np.zeros(2))
+    edx, _ = backward(np.ones(2), np.zeros(2))
+    small = np.exp(-30.0)
+    assert 8 * r.u * small <= edx[0] <= 16 * r.u * small
+    assert 8 * r.u <= edx[1] * (1 + 1e-6) <= 16 * r.u
