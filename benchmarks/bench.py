@@ -10,10 +10,11 @@ from rich.table import Table
 from benchmarks.data import Dataset
 from benchmarks.mnist import Settings, make_pair, prove, train
 from benchmarks.plot import plot
-from benchmarks.results import write_csv
+from benchmarks.results import write_csv, write_probe
 from benchmarks.show import console, print_records, working
 from compare.show import plain_table
 
+FLOAT64_AGREES = 1e-9  # largest difference between weights after a run
 STYLES = {"manual": "dark_orange", "torch": "steel_blue1"}
 
 
@@ -43,6 +44,8 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
                 rows += pair_of_rows
                 write_csv(path, rows)
     except KeyboardInterrupt:
+        if rows:  # it may have come while these were being written
+            write_csv(path, rows)
         print(f"interrupted after {len(rows) // 2} finished epochs", file=sys.stderr)
         status = 130
     except FloatingPointError as error:
@@ -59,15 +62,15 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
         plot(rows, _title(rows[0]), picture)
         saved += f" and {picture}"
     print(f"saved {saved}", file=sys.stderr)
+    apart = rows[-1]["max_weight_difference"]
+    if status == 0 and settings.dtype == "float64" and not apart <= FLOAT64_AGREES:
+        print(
+            f"the weights of the two sides are {apart:.1e} apart after the run in float64, "
+            f"more than {FLOAT64_AGREES:.0e}: one of them trains wrongly",
+            file=sys.stderr,
+        )
+        return 1
     return status
-
-
-def write_probe(out: Path) -> None:
-    """Make the folder, and see that a file can be written there."""
-    out.mkdir(parents=True, exist_ok=True)
-    probe = out / ".write-probe"
-    probe.touch()
-    probe.unlink()
 
 
 def _title(row: dict) -> str:

@@ -21,30 +21,31 @@ Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON inst
 Csv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV instead.")]
 
 
-def whole(low: int) -> dict:
-    """Option settings for a whole number >= low."""
+def whole(low: int, high: float = math.inf) -> dict:
+    """Option settings for a whole number in [low, high]."""
+    expected = f"a whole number >= {low}" + (f" and <= {high}" if high < math.inf else "")
 
     def number(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = low - 1
-        if value < low:
-            raise typer.BadParameter(f"expected a whole number >= {low}, got {str(text)!r}")
+        if not low <= value <= high:
+            raise typer.BadParameter(f"expected {expected}, got {str(text)!r}")
         return value
 
     return {"parser": number, "metavar": "<int>"}
 
 
 def real(low: str) -> dict:
-    """Option settings for a finite number, "> 0" or ">= 0"."""
+    """Option settings for a number, "> 0" or ">= 0", that is finite in float32, too."""
 
     def number(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (0 < value < math.inf or (value == 0 and low == ">= 0")):
+        if not (0 < value < 3.4e38 or (value == 0 and low == ">= 0")):
             raise typer.BadParameter(f"expected a finite number {low}, got {str(text)!r}")
         return value
 
@@ -78,6 +79,12 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def one_format(json: bool, csv: bool) -> None:
+    """Refuse two formats at once."""
+    if json and csv:
+        raise typer.BadParameter("expected --json or --csv, got both")
+
+
 @app.command()
 def verify(
     seed: Annotated[int, typer.Option(help="Of weights and data.", **whole(0))] = 0,
@@ -89,6 +96,8 @@ def verify(
 ) -> int:
     """Prove manual against torch: the homework's two updates, then every module, loss and
     optimizer, in float64 and float32. Exit status 1 on any mismatch."""
+    one_format(json, csv)
+
     from benchmarks.show import console, print_records, working
     from compare import show
     from compare import verify as run
@@ -122,7 +131,8 @@ def bench(
         typer.Option(help="Folder that holds MNIST/raw/*.gz (FashionMNIST/raw/*.gz)."),
     ] = None,
     hidden: Annotated[
-        list[int], typer.Option(help="Width of a hidden layer; repeat for more layers.", **whole(1))
+        list[int],
+        typer.Option(help="Width of a hidden layer; repeat for more layers.", **whole(1, 10**6)),
     ] = [128],  # noqa: B006  typer copies it
     activation: Annotated[Activation, typer.Option()] = Activation.relu,
     optimizer: Annotated[OptimizerName, typer.Option()] = OptimizerName.sgd,
@@ -153,6 +163,8 @@ def bench(
 
     Writes a CSV (a row for each side and epoch) and a picture. Exit status 1 where the pair is
     not proven or the training diverges; nothing is trained before the proof."""
+    one_format(json, csv)
+
     import torch
 
     from benchmarks import bench as run
@@ -197,7 +209,9 @@ def main(args: list[str] | None = None) -> None:
         if not isinstance(error, DataError | OSError):
             raise
         sys.exit(_complain(str(error)))
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
         sys.exit(_complain(f"not enough memory: {error}"))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
@@ -205,5 +219,6 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _complain(message: str) -> int:
-    print(f"handgrad: error: {' '.join(message.split())}", file=sys.stderr)
+    if message:  # without any argument the help has said it all
+        print(f"handgrad: error: {' '.join(message.split())}", file=sys.stderr)
     return 2

@@ -16,8 +16,8 @@ import torch_ref.training
 from benchmarks.data import Dataset
 from benchmarks.results import provenance
 from compare import Comparison, compare
-from compare.verdict import twins
 from manual import nn, optim
+from torch_ref import twins
 
 SCALE = 1 / 255  # uint8 images to [0, 1], batch by batch
 PROOF_STEPS = 3
@@ -118,9 +118,10 @@ def train(
                     told = str(error).replace("epoch 1", f"epoch {epoch}")
                     raise FloatingPointError(f"{side.name}: {told}") from None
             difference = _difference(*(side.weights() for side in sides))
-            yield [
-                rows[side.name] | {"max_weight_difference": difference} | origin for side in sides
-            ]
+            for side in sides:
+                rows[side.name] |= {"max_weight_difference": difference, **origin}
+            rows["manual"]["device"] = "cpu"
+            yield [rows[side.name] for side in sides]
 
 
 def _epoch(side: Side, data: Dataset, epoch: int) -> dict[str, Any]:

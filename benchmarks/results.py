@@ -3,6 +3,7 @@
 import os
 import platform
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -69,9 +70,17 @@ def replace(path: Path, content: bytes) -> None:
             file.write(content)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    finally:
+        with suppress(FileNotFoundError):  # as after the rename
+            os.unlink(name)
+
+
+def write_probe(out: Path) -> None:
+    """Make the folder, and see that a file can be written there."""
+    out.mkdir(parents=True, exist_ok=True)
+    probe = out / ".write-probe"
+    probe.touch()
+    probe.unlink()
 
 
 def _umask() -> int:

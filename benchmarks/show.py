@@ -1,6 +1,7 @@
 """What the commands print: tables on stdout, progress on stderr."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -22,9 +23,14 @@ def working(title: str, total: int | None = None) -> Iterator[Callable[[str], ob
 
 
 def print_records(records: list[dict], as_json: bool, as_csv: bool) -> bool:
-    """Print the records in the format asked for; False where none was asked for."""
+    """Print the records in the format asked for; False where none was asked for. JSON has no
+    infinity and no NaN; they become null."""
     if as_json:
-        print(json.dumps(records, indent=2))
+        finite = [
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()}
+            for r in records
+        ]
+        print(json.dumps(finite, indent=2, allow_nan=False))
     elif as_csv:
         print(pd.DataFrame(records).to_csv(index=False), end="")
     return as_json or as_csv

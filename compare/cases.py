@@ -26,7 +26,7 @@ def cases(dtype: np.dtype, generator: np.random.Generator) -> Iterator[Case]:
     """Every case in `dtype`, with weights, biases and data drawn from the generator."""
 
     def linear(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
-        return nn.Linear(n_in, n_out, bias, dtype, generator=generator)
+        return nn.Linear(n_in, n_out, bias, dtype=dtype, generator=generator)
 
     def values(*shape: int) -> np.ndarray:
         return generator.normal(size=shape).astype(dtype)

@@ -44,9 +44,13 @@ class Rounding(NamedTuple):
 
     def sum(self, n: int) -> float:
         """Error of a sum of n products a_i b_i, relative to Σ |a_i b_i|: at most n u, whatever the
-        order; and 6 √n u with a probability of failure below 10⁻⁷, as roundings have both signs.
+        order; and 6 √n u with a probability of failure below 10⁻⁷ where roundings are independent.
         """
         return min(n, 6 * np.sqrt(n)) * self.u
+
+    def flushed(self, e: np.ndarray) -> np.ndarray:
+        """e with the error of a result that may come out as 0; where e is 0 nothing was rounded."""
+        return np.where(e > 0, e + self.tiny, 0.0)
 
 
 @singledispatch
@@ -110,12 +114,13 @@ def _(module: torch.nn.Linear, r, theta, x, ex):
         dy, edy = np.abs(dy).reshape(-1, w.shape[0]), edy.reshape(-1, w.shape[0])
         edx = edy @ w + (dy + edy) @ ew + r.sum(w.shape[0]) * (dy @ w)
         n = r.sum(len(x))
-        gradients = {"weight": edy.T @ x + (dy + edy).T @ ex + n * (dy.T @ x) + r.tiny}
+        gradients = {"weight": r.flushed(edy.T @ x + (dy + edy).T @ ex + n * (dy.T @ x))}
         if "bias" in theta:
-            gradients["bias"] = edy.sum(0) + n * dy.sum(0)
-        return edx.reshape(shape) + r.tiny, gradients
+            # added row after row: in equal rows every rounding has the same sign
+            gradients["bias"] = edy.sum(0) + len(x) * r.u * dy.sum(0)
+        return r.flushed(edx.reshape(shape)), gradients
 
-    return ey.reshape(*shape[:-1], w.shape[0]) + r.tiny, backward
+    return r.flushed(ey.reshape(*shape[:-1], w.shape[0])), backward
 
 
 @rule.register
@@ -160,12 +165,11 @@ def _pointwise(module, r: Rounding, x, ex, y_rounding, slope_rounding):
     around = [f(at) for at in (x - ex, x + ex, np.clip(0, x - ex, x + ex))]
     ey = np.max([np.abs(other - y) for other, _ in around], axis=0) + y_rounding * np.abs(y)
     es = np.max([np.abs(other - s) for _, other in around], axis=0) + slope_rounding(y)
-    if y_rounding:
-        ey, es = ey + r.tiny, es + r.tiny
+    ey, es = r.flushed(ey), r.flushed(es)
 
     def backward(dy, edy):
-        edx = (np.abs(s) + es) * edy + es * np.abs(dy) + 3 * r.u * np.abs(s * dy) + r.tiny
-        return edx, {}
+        edx = (np.abs(s) + es) * edy + es * np.abs(dy) + 3 * r.u * np.abs(s * dy)
+        return r.flushed(edx), {}
 
     return ey, backward
 
@@ -180,10 +184,10 @@ def loss_rule(
 
     class Applied(torch.nn.Module):
         def forward(self, prediction):
-            return criterion(prediction, torch.from_numpy(y))
+            return criterion(prediction[0], torch.from_numpy(y))
 
-    e, backward = rule(Applied(), r, {}, z, ez)
-    return e, backward(np.ones(()), np.zeros(()))[0]
+    e, backward = rule(Applied(), r, {}, z[None], ez[None])  # one row: all of z goes into the loss
+    return e, backward(np.ones(()), np.zeros(()))[0][0]
 
 
 @loss_rule.register
@@ -250,7 +254,7 @@ def _(optimizer: torch.optim.SGD, r: Rounding, group, theta, gradient, state):
     decay, momentum, lr = group["weight_decay"], group["momentum"], group["lr"]
     if decay:
         size, e = size + decay * np.abs(value), e + decay * etheta
-        e = e + 2 * r.u * size
+        e = e + 3 * r.u * size
     if momentum:
         kept = abs(1 - group["dampening"])
         if state is None:

@@ -32,6 +32,11 @@ class Bounds:
         self.rounding = Rounding.of(dtype)
         self.parameters = {n: np.zeros(p.shape) for n, p in net.named_parameters()}
         self.state: dict[str, tuple] = {}
+        for name, p in net.named_parameters():
+            kept = optimizer.state.get(p, {}) if optimizer is not None else {}
+            if kept.get("momentum_buffer") is not None:  # a momentum that has started before
+                velocity = np.abs(kept["momentum_buffer"].numpy())
+                self.state[name] = velocity, np.zeros(p.shape)
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, np.ndarray]:
         """Take one step on the float64 twins; row name → 2 E, an array of the tensor's shape."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from manual import nn
+from torch_ref import modules
 
 
 class Tensor(NamedTuple):
@@ -27,7 +28,7 @@ class BackwardError(Exception):
 
 def units(net: Any) -> Iterator[tuple[str, Any]]:
     """(dotted path, module) of what a step runs through: the modules inside all Sequentials."""
-    if isinstance(net, nn.Sequential | torch.nn.Sequential):
+    if isinstance(net, nn.Sequential | modules.Sequential):
         for name, child in net.named_children():
             for path, module in units(child):
                 yield dotted(name, path), module
@@ -51,33 +52,67 @@ def manual_step(
     """
     parameters = dict(net.named_parameters())
     before = {name: p.data.copy() for name, p in parameters.items()}
-    for p in parameters.values():
-        p.grad = None
+    given_y = y.copy()
+    _spoil(parameters)
     outputs: dict[str, np.ndarray] = {}
     upstream: list[Tensor] = []
     for path, module in units(net):
         _record(module, path, outputs, upstream)
     prediction = net(x)
     loss = criterion(prediction, y)
-    dx, error = None, None
+    dx, error, trained = None, None, []
     try:
         dx = net.backward(criterion.backward())
+        _forget(net)
+        trained = _trained(net, parameters, criterion)
     except Exception as raised:  # whatever a hand-written backward may raise
         error = raised
     # Copied only now: what a later module did to an earlier one's output shows.
     rows = [Tensor("x", "forward", x.copy())]
-    rows += _changed(before, {name: p.data for name, p in parameters.items()})
+    rows += _changed(
+        {**before, "y": given_y}, {**{name: p.data for name, p in parameters.items()}, "y": y}
+    )
     rows += [
         Tensor(dotted("activation", path), "forward", np.array(y)) for path, y in outputs.items()
     ]
-    rows += [Tensor("loss", "forward", np.array(loss)), *upstream]
+    rows += [Tensor("loss", "forward", _scalar(loss, prediction)), *upstream]
     if error is not None:
         raise BackwardError(rows, error)
+    rows += trained
     rows.append(Tensor("d_x", "backward", np.array(dx)))
     if optimizer is not None:
         optimizer.step()
         rows += [Tensor(f"updated.{n}", "updated", p.data.copy()) for n, p in parameters.items()]
-    _forget(net)
+    return rows
+
+
+def _scalar(loss: float | np.floating, prediction: np.ndarray) -> np.ndarray:
+    """The loss as an array; a Python float has no dtype of its own and takes the prediction's."""
+    return np.array(loss, prediction.dtype if type(loss) is float else None)
+
+
+def _spoil(parameters: dict[str, nn.Parameter]) -> None:
+    """Forget all gradients, so that one that is not written, or added to, shows."""
+    for p in parameters.values():
+        p.overwrite_grad()[...] = np.nan
+        p.grad = None
+
+
+def _trained(
+    net: nn.Module, parameters: dict[str, nn.Parameter], criterion: nn.Criterion
+) -> list[Tensor]:
+    """Do what training does, `backward_parameters`, and leave its gradients in place. The rows are
+    those that are not bit for bit what `backward` gave: none, unless something is wrong."""
+    expected = {name: None if p.grad is None else p.grad.copy() for name, p in parameters.items()}
+    _spoil(parameters)
+    net.backward_parameters(criterion.backward())
+    rows = []
+    for name, p in parameters.items():
+        if expected[name] is None and p.grad is None:
+            continue
+        found = np.full_like(p.data, np.nan) if p.grad is None else p.grad.copy()
+        if expected[name] is None or not np.array_equal(found, expected[name], equal_nan=True):
+            rows.append(Tensor(f"grad.{name} (backward_parameters)", "backward", found))
     return rows
 
 
@@ -119,13 +154,12 @@ def torch_step(
     parameters = dict(net.named_parameters())
     before = {name: p.detach().clone() for name, p in parameters.items()}
     net.zero_grad(set_to_none=True)
-    outputs: dict[str, torch.Tensor] = {}
     copies: dict[str, torch.Tensor] = {}
     gradients: dict[str, torch.Tensor] = {}
 
     def hook(path: str):
         def keep(module, inputs, output: torch.Tensor) -> None:
-            outputs[path], copies[path] = output, output.detach().clone()
+            copies[path] = output.detach().clone()
             if output.requires_grad:
                 output.register_hook(lambda g: gradients.__setitem__(path, g.detach().clone()))
 
@@ -161,7 +195,7 @@ def torch_step(
 
 
 def _changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> list[Tensor]:
-    """The parameters that forward or backward changed: none, unless something is wrong."""
+    """What forward or backward changed and must not: none, unless something is wrong."""
     return [
         Tensor(name, "forward", value.copy())
         for name, value in after.items()

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-import torch_ref
 from compare.tolerance import Bounds
 from compare.trace import BackwardError, Tensor, manual_step, torch_step
 from manual import nn
+from torch_ref import twins
 
 COLUMNS = ["step", "name", "stage", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "allowed"]
 COLUMNS += ["used", "worst", "manual", "torch", "oracle", "verdict"]
@@ -47,6 +47,11 @@ class Comparison:
         return bool(len(self.frame)) and bool((self.frame.verdict == "ok").all())
 
     @property
+    def blame(self) -> str | None:
+        """None where all agree, else "undecided": which side is wrong takes a third witness."""
+        return None if self.passed else "undecided"
+
+    @property
     def failures(self) -> pd.DataFrame:
         """The rows that are not ok; the first is the cause or next to it."""
         return self.frame[self.frame.verdict != "ok"]
@@ -67,11 +72,12 @@ def describe(row: pd.Series) -> str:
     """One failing row in words."""
     if row.verdict == "mismatch":
         return (
-            f"manual {row.manual!r} and torch {row.torch!r} at {row.worst} differ by "
-            f"{row.used:.3g} times what rounding allows ({row.allowed:.3g})"
+            f"manual {_value(row.manual)} and torch {_value(row.torch)} at {list(row.worst)} "
+            f"differ by {row.used:.3g} times what rounding allows ({row.allowed:.3g})"
         )
     if row.verdict == "nonfinite":
-        return f"not finite at {row.worst}: manual {row.manual!r}, torch {row.torch!r}"
+        values = f"manual {_value(row.manual)}, torch {_value(row.torch)}"
+        return f"not finite at {list(row.worst)}: {values}"
     return f"{row.verdict}: manual has {row.manual}, torch {row.torch}"
 
 
@@ -132,6 +138,8 @@ def compare(
     x, y = np.array(x), np.array(y)
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
+    if x.size == 0:
+        raise ValueError(f"compare: x has no elements (shape {x.shape}), so nothing can be judged")
     net, criterion, optimizer = copy.deepcopy((net, criterion, optimizer))
     theirs = twins(net, criterion, optimizer, device, None)
     exact = twins(net, criterion, optimizer, "cpu", torch.float64)
@@ -140,7 +148,10 @@ def compare(
     if not ty.is_floating_point():
         ty = ty.long()
     rows, raised = [], ""
-    with np.errstate(all="ignore"):  # a non-finite value is a verdict here, not a warning
+    with (
+        torch.enable_grad(),
+        np.errstate(all="ignore"),
+    ):  # a non-finite value is a verdict here, not a warning
         for step in range(1, steps + 1):
             try:
                 mine = manual_step(net, criterion, optimizer, x.copy(), y.copy())
@@ -163,38 +174,16 @@ def assert_equivalent(
         raise EquivalenceError(f"manual and torch differ\n{comparison}")
 
 
-def twins(
-    net: nn.Module,
-    criterion: nn.Criterion,
-    optimizer: Any,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Optimizer | None]:
-    """The torch counterparts of all three, the optimizer holding the parameters of the net."""
-    twin = torch_ref.twin(net, device=device, dtype=dtype)
-    if optimizer is None:
-        return twin, torch_ref.twin(criterion, device=device, dtype=dtype), None
-    names = {id(p): name for name, p in net.named_parameters()}
-    theirs = dict(twin.named_parameters())
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    if any(id(p) not in names for p in own):
-        raise ValueError("compare: the optimizer has parameters that are not the network's")
-    parameters = [theirs[names[id(p)]] for p in own]
-    return (
-        twin,
-        torch_ref.twin(criterion, device=device, dtype=dtype),
-        torch_ref.twin(optimizer, parameters),
-    )
-
-
 def _paired(mine: list[Tensor], theirs: list[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Both traces by name, in causal order: torch's, with what only manual has put in place."""
+    """Both traces by name, in causal order: torch's, with what only manual has put in place.
+    "grad.0.weight (…)" is a second reading of manual's, and judged against the same of torch.
+    """
     a, b = {t.name: t for t in mine}, {t.name: t for t in theirs}
     order = list(b)
     for before, name in zip([None, *a], a, strict=False):
         if name not in b:
             order.insert(order.index(before) + 1 if before else 0, name)
-    return [(a.get(name), b.get(name)) for name in order]
+    return [(a.get(name), b.get(name.partition(" ")[0])) for name in order]
 
 
 def judge(
@@ -217,7 +206,7 @@ def judge(
     ):
         if a is None or b is None or of(a) != of(b):
             return row | {"verdict": verdict, "manual": of(a), "torch": of(b)}
-    return row | judge_values(a.value, b.value, allowed.get(some.name))
+    return row | judge_values(a.value, b.value, allowed.get(b.name))
 
 
 def judge_values(a: np.ndarray, b: np.ndarray, allowed: np.ndarray | None) -> dict[str, Any]:

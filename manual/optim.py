@@ -6,6 +6,7 @@ update is a single pass wherever the parameters lie together in memory.
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class SGD:
             params, started = group["params"], self._started[k]
             if group["momentum"] and self._velocity[k] is None:
                 self._velocity[k] = np.zeros(sum(p.size for p in params), params[0].dtype)
+            if group["momentum"]:  # the network may have been converted since
+                self._velocity[k] = self._velocity[k].astype(params[0].dtype, copy=False)
             offset = 0
             for (has_grad, first), members in groupby(
                 zip(params, started, strict=True), key=lambda m: (m[0].grad is not None, not m[1])
@@ -136,6 +139,9 @@ def _groups(params: Iterable, defaults: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check(group: dict[str, Any]) -> None:
+    for name in ("lr", "momentum", "dampening", "weight_decay"):
+        if not isinstance(group[name], Real):
+            raise TypeError(f"SGD: {name} must be a number, got {group[name]!r}")
     for name in ("lr", "momentum", "weight_decay"):
         if not 0 <= group[name] < float("inf"):
             raise ValueError(f"SGD: {name} must be a finite number >= 0, got {group[name]!r}")

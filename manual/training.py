@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from manual.nn.containers import Sequential
 from manual.nn.losses import Criterion
+from manual.nn.module import Module
 from manual.nn.parameter import runs
 
 
@@ -50,7 +50,7 @@ def scaled(x: np.ndarray, dtype: np.dtype, scale: float | None) -> np.ndarray:
 
 
 def predict(
-    net: Sequential, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
+    net: Module, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
 ) -> np.ndarray:
     """net(x) in evaluation mode, batch by batch; the mode is set back afterwards. x as in `fit`.
 
@@ -58,7 +58,7 @@ def predict(
     """
     if len(x) == 0:
         raise ValueError("predict: x has no samples")
-    dtype, modes = next(net.parameters()).dtype, [(m, m.training) for m in net.modules()]
+    dtype, modes = _dtype(net), [(m, m.training) for m in net.modules()]
     net.eval()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # `not_nan` looks itself
@@ -81,7 +81,7 @@ def not_nan(prediction: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    net: Sequential,
+    net: Module,
     criterion: Criterion,
     optimizer: Any,
     x: np.ndarray,
@@ -108,7 +108,7 @@ def fit(
     Raises ValueError for sizes that do not fit, FloatingPointError when the loss (at once, with
     epoch and step) or a weight (at the end of the epoch) is no longer finite.
     """
-    dtype = next(net.parameters()).dtype
+    dtype = _dtype(net)
 
     def step(index: np.ndarray) -> float:
         loss = criterion(net(scaled(x[index], dtype, scale)), y[index])
@@ -206,13 +206,20 @@ def train(
     return History(history, best, stopped)
 
 
+def _dtype(net: Module) -> np.dtype:
+    for p in net.parameters():
+        return p.dtype
+    raise ValueError("the network has no parameters to train, or to take the dtype from")
+
+
 def _check(sizes, reduction, epochs, batch_size, validate, patience, tolerance) -> None:
     if reduction not in ("mean", "sum"):
         raise ValueError(f"fit: the criterion's reduction must be mean or sum, got {reduction!r}")
     if sizes[0] != sizes[1] or sizes[0] == 0:
         raise ValueError(f"fit: x and y need equally many samples (>= 1), got {sizes}")
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= 1):
             raise ValueError(f"fit: {name} must be a whole number >= 1, got {value!r}")
     if patience is not None and validate is None:
         raise ValueError("fit: patience (early stopping) needs validation data")

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import threadpoolctl
 import torch
+from hypothesis import settings
 
 from torch_ref import twin
+
+# The same examples in every run; `--hypothesis-profile random` looks further.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("random", print_blob=True)
+settings.load_profile("fixed")
 
 # These networks are too small for two threads, which on a busy machine wait for one another.
 torch.set_num_threads(1)

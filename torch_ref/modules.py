@@ -10,3 +10,7 @@ class HalfSquaredError(torch.nn.Module):
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return ((prediction - target) ** 2).sum() / 2
+
+
+class Sequential(torch.nn.Sequential):
+    """The twin of a manual Sequential, as distinct from one that is the twin of a single module."""

@@ -36,11 +36,40 @@ def twin(
         if parameters is None:
             raise TypeError("twin of an optimizer needs the parameters of the twin network")
         return _sgd(obj, list(parameters))
-    built = _build(obj)
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw initial values
+        built = _build(obj)
     if isinstance(obj, nn.Module):
         dtype = dtype or _torch_dtype(next((p.dtype for p in obj.parameters()), None))
         _load(built, obj, dtype)
+        theirs = dict(built.named_modules())
+        for path, module in obj.named_modules():  # outside first: a part may be in another mode
+            if path in theirs:
+                theirs[path].train(module.training)
     return built.to(device=device, dtype=dtype)
+
+
+def twins(
+    net: nn.Module,
+    criterion: nn.Criterion,
+    optimizer: Any,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Optimizer | None]:
+    """The torch counterparts of all three, the optimizer holding the parameters of the net."""
+    built = twin(net, device=device, dtype=dtype)
+    if optimizer is None:
+        return built, twin(criterion, device=device, dtype=dtype), None
+    names = {id(p): name for name, p in net.named_parameters()}
+    theirs = dict(built.named_parameters())
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    if any(id(p) not in names for p in own):
+        raise ValueError("twins: the optimizer has parameters that are not the network's")
+    parameters = [theirs[names[id(p)]] for p in own]
+    return (
+        built,
+        twin(criterion, device=device, dtype=dtype),
+        twin(optimizer, parameters),
+    )
 
 
 @singledispatch
@@ -56,7 +85,7 @@ twin.register = _build.register
 
 @twin.register
 def _(module: nn.Sequential) -> torch.nn.Module:
-    built = torch.nn.Sequential()
+    built = modules.Sequential()
     for name, child in module.named_children():
         built.add_module(name, _build(child))
     return built

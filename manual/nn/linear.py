@@ -28,8 +28,8 @@ class Linear(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        dtype: np.dtype | None = None,
         *,
+        dtype: np.dtype | None = None,
         generator: np.random.Generator | None = None,
     ) -> None:
         for name, value in (("in_features", in_features), ("out_features", out_features)):

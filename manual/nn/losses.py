@@ -58,6 +58,8 @@ class Criterion:
 def _difference(name: str, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     check_array(f"{name}: prediction", prediction)
     check_array(f"{name}: target", target, prediction.shape, prediction.dtype)
+    if prediction.size == 0:
+        raise ValueError(f"{name}: the prediction has no elements (shape {prediction.shape})")
     return prediction - target
 
 

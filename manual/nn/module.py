@@ -17,8 +17,9 @@ class Module:
         backward(dy) -> dx      dLoss/dy in, dLoss/dx out; writes `p.grad` of its own parameters
 
     `dy` belongs to the last forward. Neither method changes its argument; what was given to
-    forward must not be changed by others before backward has run. Gradients are overwritten,
-    not accumulated: there is nothing to zero, and one module stands in one place only.
+    forward, and what it returned, must not be changed in place before backward has run.
+    Gradients are overwritten, not accumulated: there is nothing to zero, and one module stands
+    in one place only.
     """
 
     training = True

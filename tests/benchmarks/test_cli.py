@@ -108,7 +108,6 @@ def test_the_proof_is_of_the_very_pair(side):
     """Another architecture, loss or optimizer on torch's side is found."""
     import torch
 
-    import torch_ref
     from compare import verdict
 
     settings = mnist.Settings(hidden=(8,))
@@ -126,7 +125,6 @@ def test_the_proof_is_of_the_very_pair(side):
             built[2].param_groups[0]["lr"] *= 1.01
         return built
 
-    assert torch_ref.twin is not None
     assert mnist.prove(pair, data, settings).passed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdict, "twins", other)
@@ -148,6 +146,90 @@ def test_a_training_that_diverges_stops_and_says_where(handgrad, monkeypatch, tm
     assert "training stopped: manual: the loss became nan in epoch 2, step 1" in err
     (path,) = (tmp_path / "results").glob("*")
     assert list(pd.read_csv(path).epoch) == [1, 1]
+
+
+def test_a_mistake_that_only_training_makes_is_found_before_and_after(handgrad, monkeypatch):
+    """`fit` calls backward_parameters, not backward."""
+
+    def wrong(self, dy):
+        nn.Sequential.backward(self, dy)
+        self[0].weight.grad = np.zeros_like(self[0].weight.data)
+
+    monkeypatch.setattr(nn.Sequential, "backward_parameters", wrong)
+    status, _, err = handgrad(*QUICK)
+    assert status == 1
+    assert "first: step 1, grad.0.weight (backward_parameters)" in err
+    monkeypatch.setattr(
+        bench,
+        "prove",
+        lambda *a: mnist.prove(mnist.make_pair(mnist.Settings(hidden=()), 784, 10), *a[1:]),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Sequential, "backward_parameters", nn.Sequential.backward)
+        proof = mnist.prove(
+            *(mnist.make_pair(mnist.Settings(), 784, 10), load("sample")), mnist.Settings()
+        )
+    monkeypatch.setattr(bench, "prove", lambda *a: proof)
+    status, _, err = handgrad(*QUICK, "--dtype", "float64")
+    assert status == 1
+    assert "apart after the run in float64" in err
+
+
+def test_the_settings_reach_both_sides(monkeypatch):
+    settings = mnist.Settings(
+        hidden=(9, 7),
+        activation="tanh",
+        lr=0.3,
+        momentum=0.5,
+        weight_decay=0.01,
+        dtype="float64",
+        batch_size=100,
+        threads=1,
+        seed=8,
+    )
+    net, _, optimizer = pair = mnist.make_pair(settings, 784, 10)
+    kinds = [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+    assert [type(module) for module in net] == kinds
+    assert [p.shape[0] for p in net.parameters()] == [9, 9, 7, 7, 10, 10]
+    assert {p.dtype.name for p in net.parameters()} == {"float64"}
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.5, 0.01)
+    for name, kind in mnist.ACTIVATIONS.items():
+        built = mnist.make_pair(mnist.Settings(activation=name), 784, 10).net
+        assert type(built[1]) is kind
+        assert kind.__name__.lower() == name
+    data, order, sizes = load("sample"), [], {"manual": [], "torch": []}
+    batches = mnist.manual.training.batches
+
+    def spied(n, batch_size, generator):
+        import torch
+
+        assert torch.get_num_threads() == 1
+        for index in batches(n, batch_size, generator):
+            sizes["manual" if len(order) % 2 else "torch"].append(len(index))
+            yield index
+
+    monkeypatch.setattr(mnist.manual.training, "batches", spied)
+    settings = mnist.Settings(**{**vars(settings), "epochs": 2})
+    list(mnist.train(pair, data, settings, order.append))
+    assert order == ["epoch 1, manual", "epoch 1, torch", "epoch 2, torch", "epoch 2, manual"]
+    assert sizes["manual"] == sizes["torch"] == [100] * 80
+
+
+def test_the_figures_of_a_row_are_what_they_are_called():
+    settings = mnist.Settings(hidden=(8,), epochs=1)
+    pair, data = mnist.make_pair(settings, 784, 10), load("sample")
+    ((manual, torch),) = mnist.train(pair, data, settings)
+    for split in ("train", "test"):
+        logits = pair.net(getattr(data, f"{split}_x") * np.float32(mnist.SCALE))
+        right = (logits.argmax(1) == getattr(data, f"{split}_y")).mean()
+        assert manual[f"{split}_accuracy"] == pytest.approx(right)
+    loss = nn.CrossEntropyLoss()(logits, data.test_y)
+    assert manual["test_loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert 1 < manual["train_loss"] < np.log(10) + 0.1
+    assert (manual["device"], torch["device"]) == ("cpu", "cpu")
+    a, b = {"w": np.array([1.0, 5.0])}, {"w": np.array([1.5, 5.0])}
+    assert mnist._difference(a, b) == 0.5
 
 
 def refused(handgrad, tmp_path, *args):
@@ -172,6 +254,10 @@ def refused(handgrad, tmp_path, *args):
         (["--device", "tpu"], ["tpu", "cpu", "cuda"]),
         (["--hidden", "0"], ["0", "hidden"]),
         (["--hidden", "many"], ["many", "hidden"]),
+        (["--hidden", "9" * 30], ["9" * 30, "hidden", "1000000"]),
+        (["--lr", "1e39"], ["1e39", "lr", "finite"]),
+        (["--weight-decay", "1e39"], ["1e39", "weight-decay", "finite"]),
+        (["--json", "--csv"], ["--json", "--csv"]),
         (["--epochs", "0"], ["0", "epochs"]),
         (["--epochs", "1.5"], ["1.5", "epochs"]),
         (["--batch-size", "-4"], ["-4", "batch-size"]),
@@ -195,8 +281,17 @@ def test_a_bad_option_is_refused_in_one_line(handgrad, tmp_path, args, told):
         assert part in line
 
 
-def test_a_network_larger_than_memory_is_refused(handgrad, tmp_path):
-    assert "memory" in refused(handgrad, tmp_path, "bench", "--hidden", 10**12)
+def test_a_network_larger_than_memory_is_refused(handgrad, tmp_path, monkeypatch):
+    for error in (
+        MemoryError("Unable to allocate 5 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 5 TiB"),
+    ):
+
+        def fails(*args, error=error):
+            raise error
+
+        monkeypatch.setattr(bench, "make_pair", fails)
+        assert "not enough memory" in refused(handgrad, tmp_path, "bench")
 
 
 def test_cuda_without_a_gpu_is_refused(handgrad, tmp_path, monkeypatch):
@@ -284,6 +379,28 @@ def test_ctrl_c_keeps_the_finished_epochs(handgrad, tmp_path, monkeypatch, finis
         assert list(pd.read_csv(path).epoch) == [1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_ctrl_c_while_rows_are_written_loses_none(handgrad, tmp_path, monkeypatch, moment):
+    from benchmarks import results
+
+    replace, calls = os.replace, []
+
+    def interrupted(source, target):
+        calls.append(target)
+        if len(calls) == 2 and moment == "before":
+            raise KeyboardInterrupt
+        replace(source, target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(results.os, "replace", interrupted)
+    status, _, err = handgrad("bench", "--epochs", "4", "--hidden", "8")
+    assert status == 130
+    assert "interrupted after 2 finished epochs" in err
+    (path,) = (tmp_path / "results").iterdir()
+    assert list(pd.read_csv(path).epoch) == [1, 1, 2, 2]
+
+
 def test_a_real_sigint_exits_130_with_whole_rows(tmp_path):
     code = "from benchmarks.cli import main; main()"
     command = [sys.executable, "-c", code, "bench", "--epochs", "100000", "--hidden", "8"]
@@ -318,6 +435,32 @@ def test_verify_fails_with_the_table(handgrad, monkeypatch):
     assert "mismatch" in out
     assert "cases FAILED" in err
     assert "seed 7" in err
+
+
+def test_verify_as_json_has_no_infinity(handgrad, monkeypatch):
+    monkeypatch.setattr(nn.Identity, "forward", lambda self, x: x + 1)
+    status, out, _ = handgrad("verify", "--json")
+    assert status == 1
+    rows = json.loads(out, parse_constant=lambda name: pytest.fail(name))
+    assert any(row["used"] is None for row in rows)
+
+
+def test_verify_shows_a_backward_that_raises(handgrad, monkeypatch):
+    def raises(self, dy):
+        raise ArithmeticError("wrong by hand")
+
+    monkeypatch.setattr(nn.Sigmoid, "backward", raises)
+    status, out, err = handgrad("verify")
+    assert status == 1
+    assert "missing" in out
+    assert "raised ArithmeticError: wrong by hand" in err
+
+
+def test_no_arguments_print_the_help_alone(handgrad):
+    status, out, err = handgrad()
+    assert status == 2
+    assert "verify" in out
+    assert err == ""
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv"])

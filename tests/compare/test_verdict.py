@@ -177,6 +177,26 @@ MUTANTS = {
     "weight gradient zero": (*linear_backward(zeroed), "grad.2.weight", "mismatch"),
     "weight gradient nan": (*linear_backward(nan_entry), "grad.2.weight", "nonfinite"),
     "bias gradient averaged": (*linear_backward(averaged_bias), "grad.2.bias", "mismatch"),
+    "bias gradient added to what was there": (
+        nn.Linear,
+        "backward_parameters",
+        lambda self, dy: (
+            np.dot(self.saved[0].T, dy, out=self.weight.overwrite_grad().T),
+            self.bias.overwrite_grad().__iadd__(dy.sum(0)),
+        ),
+        "grad.2.bias",
+        "nonfinite",
+    ),
+    "dx of the first layer alone": (
+        nn.Linear,
+        "backward",
+        lambda self, dy: (
+            (self.backward_parameters(dy), dy @ self.weight.data)[1]
+            * (1.001 if self.in_features == 5 else 1)
+        ),
+        "d_x",
+        "mismatch",
+    ),
     "bias gradient not written": (*linear_backward(forgotten_bias), "grad.2.bias", "missing"),
     "dx without the weight": (
         nn.Linear,
@@ -302,6 +322,83 @@ def test_a_nan_on_both_sides_is_not_equal():
     assert first_failure(run(net, criterion, x, y, optimizer)) == ("x", "nonfinite")
 
 
+def test_a_criterion_that_changes_the_target_is_caught(monkeypatch):
+    forward = nn.MSELoss.forward
+
+    def spoils(self, prediction, target):
+        loss = forward(self, prediction, target)
+        target[...] = 0
+        return loss
+
+    given = setting()
+    monkeypatch.setattr(nn.MSELoss, "forward", spoils)
+    assert first_failure(run(*given)) == ("y", "missing")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_wrong_choice_at_an_exact_zero_is_caught(monkeypatch, dtype):
+    """Rows of zeros through a Linear without bias are 0 on both sides, exactly: relu'(0) = 0."""
+    g = np.random.default_rng(0)
+    net = nn.Sequential(
+        nn.Linear(5, 7, bias=False, dtype=dtype, generator=g),
+        nn.ReLU(),
+        nn.Linear(7, 4, dtype=dtype, generator=g),
+    )
+    x, y = (g.normal(size=(6, n)).astype(dtype) for n in (5, 4))
+    x[:2] = 0
+    assert compare(net, nn.MSELoss(), x, y).passed
+    monkeypatch.setattr(nn.ReLU, "backward", lambda self, dy: dy * (self.saved[0] >= 0))
+    assert first_failure(compare(net, nn.MSELoss(), x, y)) == ("d_activation.0", "mismatch")
+
+
+def test_only_what_training_calls_being_wrong_is_caught(monkeypatch):
+    """`fit` calls backward_parameters of the whole network, which skips the first dx."""
+    given = setting()
+
+    def skips(self, dy):
+        for module in list(self)[:0:-1]:
+            dy = module.backward(dy)
+
+    monkeypatch.setattr(nn.Sequential, "backward_parameters", skips)
+    name, verdict = first_failure(run(*given))
+    assert name == "grad.0.weight (backward_parameters)"
+    assert verdict == "nonfinite"
+
+
+def test_a_momentum_that_has_started_is_allowed_its_rounding():
+    net, criterion, x, y, optimizer = setting(np.float32)
+    criterion(net(x * 1000), y * 1000)
+    net.backward(criterion.backward())
+    optimizer.param_groups[0]["lr"] = 1e-9
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.1
+    assert_equivalent(net, criterion, x, y, optimizer=optimizer, steps=2)
+
+
+def test_large_nearly_equal_logits_are_no_alarm():
+    g = np.random.default_rng(0)
+    net = nn.Linear(20, 5, generator=g)
+    net.weight.data[...] = net.weight.data[:1] * (1 + 1e-7 * np.float32(g.normal(size=(5, 1))))
+    x = (1e7 * g.normal(size=(8, 20))).astype(np.float32)
+    assert_equivalent(net, nn.CrossEntropyLoss(), x, g.integers(0, 5, 8))
+
+
+def test_equal_rows_whose_roundings_all_have_one_sign_are_no_alarm():
+    g = np.random.default_rng(0)
+    net = nn.Linear(3, 2, generator=g)
+    x = np.repeat(g.normal(size=(1, 3)).astype(np.float32), 20_000, axis=0)
+    y = np.repeat(g.normal(size=(1, 2)).astype(np.float32), 20_000, axis=0)
+    assert_equivalent(net, nn.HalfSquaredError(), x, y)
+
+
+def test_torchs_global_state_is_left_alone_and_does_not_matter():
+    net, criterion, x, y, _ = setting()
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        assert compare(net, criterion, x, y).passed
+    assert torch.equal(state, torch.get_rng_state())
+
+
 # A module of one's own, and mistakes on torch's side.
 
 
@@ -383,6 +480,44 @@ def test_mistakes_in_a_module_of_ones_own_are_caught(monkeypatch, dtype):
     assert (name, verdict) == ("grad.1.weight", "mismatch")
 
 
+class Mixed(nn.Module):
+    """tanh, doubled in training mode."""
+
+    def forward(self, x):
+        self.saved = (np.tanh(x),)
+        return self.saved[0] * (2 if self.training else 1)
+
+    def backward(self, dy):
+        return dy * (1 - self.saved[0] ** 2) * (2 if self.training else 1)
+
+
+class TorchDoubled(torch.nn.Module):
+    def forward(self, x):
+        return x * (2 if self.training else 1)
+
+
+@torch_ref.twin.register
+def _(module: Mixed) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Tanh(), TorchDoubled())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_twin_may_be_a_sequential_and_is_in_the_same_mode(mode):
+    g = np.random.default_rng(0)
+    net = nn.Sequential(nn.Linear(3, 2, generator=g), Mixed()).train(mode)
+    x, y = (g.normal(size=(4, n)).astype(np.float32) for n in (3, 2))
+    comparison = compare(net, nn.MSELoss(), x, y)
+    assert comparison.passed, comparison
+    assert "activation.1" in set(comparison.frame["name"])
+
+
+def test_a_criterion_may_return_a_python_float(monkeypatch):
+    forward = nn.MSELoss.forward
+    given = setting(np.float32)
+    monkeypatch.setattr(nn.MSELoss, "forward", lambda *args: float(forward(*args)))
+    assert run(*given).passed
+
+
 # The numbers of a row, and the text.
 
 
@@ -449,6 +584,8 @@ def test_arguments_that_do_not_go_together_are_refused():
         compare(nn.Sequential(nn.Linear(5, 4, dtype=float)), criterion, x, y, optimizer=optimizer)
     with pytest.raises(TypeError, match="expected dtype float64"):
         compare(net, criterion, x.astype(np.float32), y)
+    with pytest.raises(ValueError, match="no elements"):
+        compare(net, criterion, x[:0], y[:0])
     for wrong in (np.ones((6, 5), int), x.astype(np.longdouble), [*x.tolist(), [1, 2]]):
         with pytest.raises((TypeError, ValueError)):
             compare(net, criterion, wrong, y)

@@ -234,3 +234,24 @@ def test_defaults_are_torchs():
     own, theirs = parameters(0)
     [group], [reference] = optim.SGD(own).param_groups, torch.optim.SGD(theirs).param_groups
     assert all(reference[name] == value for name, value in group.items() if name != "params")
+
+
+def test_a_converted_network_keeps_its_momentum():
+    net = nn.Linear(3, 2, generator=np.random.default_rng(0))
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for p in net.parameters():
+        p.grad = np.full(p.shape, 1 / 3, np.float32)
+    optimizer.step()
+    net.to(np.float64)
+    for p in net.parameters():
+        p.grad = np.full(p.shape, 1e-12)
+    optimizer.step()
+    for _, v in optimizer.momentum_buffers():
+        assert v.dtype == np.float64
+        np.testing.assert_array_equal(v, 0.9 * np.float64(np.float32(1 / 3)) + 1e-12)
+
+
+@pytest.mark.parametrize("name", ["lr", "momentum", "dampening", "weight_decay"])
+def test_options_must_be_numbers(name):
+    with pytest.raises(TypeError, match=f"{name} must be a number, got '0.1'"):
+        optim.SGD(nn.Linear(3, 2).parameters(), **{name: "0.1"})

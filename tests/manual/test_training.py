@@ -185,3 +185,11 @@ def test_fit_learns_what_a_least_squares_solver_finds(seed):
     # a last change below 1e-14 leaves at most 1e-14 × condition to go
     allowed = 1e-13 * curvature[-1] / curvature[0]
     np.testing.assert_allclose(net[0].weight.data, expected, rtol=0, atol=allowed)
+
+
+def test_a_network_without_parameters_cannot_be_trained():
+    net, x = nn.Sequential(nn.Tanh()), np.ones((2, 3))
+    with pytest.raises(ValueError, match="no parameters"):
+        training.predict(net, x)
+    with pytest.raises(ValueError, match="no parameters"):
+        training.fit(net, nn.MSELoss(), None, x, x, epochs=1, batch_size=1, generator=RNG(0))

@@ -20,8 +20,11 @@ names = {"ids": lambda value: getattr(value, "__name__", str(value))}
 
 def allowed(dtype, dy):
     """NumPy's and torch's exp and tanh are each good to 4 ulp, of values up to 1; each formula
-    after that rounds at most three times more: 2 × 7 eps, times the cotangent."""
-    return 14 * float(np.finfo(dtype).eps) * np.abs(dy).astype(np.float64)
+    after that rounds at most three times more: 2 × 7 eps, times the cotangent. A product below the
+    smallest normal number keeps whole multiples of the smallest subnormal only."""
+    info = np.finfo(dtype)
+    relative = 14 * float(info.eps) * np.abs(dy).astype(np.float64)
+    return relative + 7 * float(info.smallest_subnormal) * (dy != 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, **names)
@@ -194,3 +197,12 @@ def test_relu_follows_torch_where_nothing_is_finite():
         np.testing.assert_array_equal(net(x), torch.relu(point).detach().numpy())
         torch.relu(point).backward(torch.from_numpy(dy))
         np.testing.assert_array_equal(net.backward(dy), point.grad.numpy())
+
+
+def test_a_subnormal_cotangent_is_rounded_to_whole_subnormals(in_torch):
+    """Found by `test_any_float64`: the sides differ by one unit of 5e-324."""
+    x, dy = np.array([0.0078125]), np.array([2.22507386e-313])
+    net = nn.Sigmoid()
+    net(x)
+    _, expected, _ = in_torch(net, x, dy)
+    assert (np.abs(net.backward(dy) - expected) <= allowed(np.float64, dy)).all()

@@ -20,7 +20,7 @@ def case(seed, n_in, n_out, bias, dtype, rows, values="normal"):
             return rng.integers(-9, 10, shape).astype(dtype)
         return rng.normal(size=shape).astype(dtype)
 
-    net = nn.Linear(n_in, n_out, bias, dtype, generator=rng)
+    net = nn.Linear(n_in, n_out, bias, dtype=dtype, generator=rng)
     net.weight.data = draw(n_out, n_in)
     if bias:
         net.bias.data = draw(n_out) + dtype(0.5)  # never 0
