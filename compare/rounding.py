@@ -263,7 +263,10 @@ def _(optimizer: torch.optim.SGD, r: Rounding, group, theta, gradient, state):
             v, ev = momentum * state[0] + kept * size, momentum * state[1] + kept * e
             ev = ev + 3 * r.u * v
         state = v, ev
-        size, e = (size + momentum * v, e + momentum * ev) if group["nesterov"] else state
-        e = e + 2 * r.u * size
+        if group["nesterov"]:
+            size, e = size + momentum * v, e + momentum * ev
+            e = e + 3 * r.u * size
+        else:
+            size, e = state
     moved = lr * size
     return etheta + lr * e + 3 * r.u * moved + r.u * np.abs(value) + r.tiny, state
