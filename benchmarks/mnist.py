@@ -70,13 +70,12 @@ def make_pair(settings: Settings, inputs: int, classes: int) -> Pair:
 
 def prove(pair: Pair, data: Dataset, settings: Settings) -> Comparison:
     """Compare the very pair that is to be trained, over a few steps on a batch of the data."""
-    x = data.train_x[: settings.batch_size].astype(settings.dtype) * np.dtype(settings.dtype).type(
-        SCALE
-    )
+    n = settings.batch_size
     return compare(
-        *pair[:2],
-        x,
-        data.train_y[: settings.batch_size],
+        pair.net,
+        pair.criterion,
+        manual.training.scaled(data.train_x[:n], np.dtype(settings.dtype), SCALE),
+        data.train_y[:n],
         optimizer=pair.optimizer,
         steps=PROOF_STEPS,
         device=settings.device,
@@ -115,6 +114,7 @@ def train(
                 try:
                     rows[side.name] = _epoch(side, data, epoch)
                 except FloatingPointError as error:
+                    # each call of fit is of one epoch, which it counts as its first
                     told = str(error).replace("epoch 1", f"epoch {epoch}")
                     raise FloatingPointError(f"{side.name}: {told}") from None
             difference = _difference(*(side.weights() for side in sides))

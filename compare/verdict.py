@@ -148,10 +148,8 @@ def compare(
     if not ty.is_floating_point():
         ty = ty.long()
     rows, raised = [], ""
-    with (
-        torch.enable_grad(),
-        np.errstate(all="ignore"),
-    ):  # a non-finite value is a verdict here, not a warning
+    # Without warnings: a value that is not finite is a verdict here.
+    with torch.enable_grad(), np.errstate(all="ignore"):
         for step in range(1, steps + 1):
             try:
                 mine = manual_step(net, criterion, optimizer, x.copy(), y.copy())

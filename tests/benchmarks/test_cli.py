@@ -228,8 +228,23 @@ def test_the_figures_of_a_row_are_what_they_are_called():
     assert manual["test_loss"] == pytest.approx(float(loss), rel=1e-5)
     assert 1 < manual["train_loss"] < np.log(10) + 0.1
     assert (manual["device"], torch["device"]) == ("cpu", "cpu")
-    a, b = {"w": np.array([1.0, 5.0])}, {"w": np.array([1.5, 5.0])}
+    a = {"w": np.array([1.0, 5.0]), "b": np.ones(2)}
+    b = {"w": np.array([1.5, 5.0]), "b": np.ones(2)}
     assert mnist._difference(a, b) == 0.5
+
+
+def test_the_summary_is_of_the_median_epoch():
+    """A ratio for each epoch (2, 1.5, 9), then the median, 2: not that of the medians, 1.5."""
+    rows = []
+    for epoch, (mine, theirs) in enumerate([(1, 2), (2, 3), (3, 27)], 1):
+        for side, seconds in (("manual", mine), ("torch", theirs)):
+            figures = {"test_accuracy": epoch / 10, "test_loss": 1 / epoch, "seconds": seconds}
+            rows.append({"side": side, "epoch": epoch, "samples_per_second": 1, **figures})
+    table = bench.summary_table(rows, mnist.Settings())
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["times torch"] == ["2.00", "1.00"]
+    assert cells["test accuracy"] == ["30.00%", "30.00%"]
+    assert cells["seconds"] == ["2.000", "3.000"]
 
 
 def refused(handgrad, tmp_path, *args):
