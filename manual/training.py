@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from manual.nn.losses import Criterion
+from manual.nn.criterion import Criterion
 from manual.nn.module import Module
 from manual.nn.parameter import runs
 

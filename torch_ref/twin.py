@@ -96,19 +96,20 @@ def _(module: nn.Linear) -> torch.nn.Module:
     return torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
 
 
-for _activation in (nn.Identity, nn.Sigmoid, nn.Tanh, nn.ReLU):
-    _counterpart = getattr(torch.nn, _activation.__name__)
-    twin.register(_activation, lambda module, counterpart=_counterpart: counterpart())
+def _same_name(kind: type, *arguments: str) -> None:
+    """The twin is the class of that name in torch.nn (or, where torch.nn lacks it, in
+    `torch_ref.modules`), made with these attributes as keyword arguments."""
+    home = torch.nn if hasattr(torch.nn, kind.__name__) else modules
+    counterpart = getattr(home, kind.__name__)
+    twin.register(kind, lambda obj: counterpart(**{a: getattr(obj, a) for a in arguments}))
 
 
-@twin.register
-def _(criterion: nn.HalfSquaredError) -> torch.nn.Module:
-    return modules.HalfSquaredError()
-
-
-@twin.register
-def _(criterion: nn.MSELoss) -> torch.nn.Module:
-    return torch.nn.MSELoss(reduction=criterion.reduction)
+_same_name(nn.Identity)
+_same_name(nn.Sigmoid)
+_same_name(nn.Tanh)
+_same_name(nn.ReLU)
+_same_name(nn.HalfSquaredError)
+_same_name(nn.MSELoss, "reduction")
 
 
 @twin.register
@@ -123,9 +124,10 @@ def _(criterion: nn.CrossEntropyLoss) -> torch.nn.Module:
 
 def _load(built: torch.nn.Module, module: nn.Module, dtype: torch.dtype | None) -> None:
     built.to(dtype)
+    own = str(dtype).removeprefix("torch.")
     built.load_state_dict(
         {
-            name: torch.tensor(value.astype(str(dtype).removeprefix("torch.")))
+            name: torch.tensor(value if value.dtype.kind == "i" else value.astype(own))
             for name, value in module.state_dict().items()
         }
     )

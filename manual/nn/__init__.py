@@ -2,8 +2,10 @@
 
 from manual.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from manual.nn.containers import Sequential
+from manual.nn.criterion import Criterion
+from manual.nn.cross_entropy import CrossEntropyLoss
 from manual.nn.linear import Linear
-from manual.nn.losses import Criterion, CrossEntropyLoss, HalfSquaredError, MSELoss
+from manual.nn.losses import HalfSquaredError, MSELoss
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
 

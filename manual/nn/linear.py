@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from manual import init
-from manual.nn.module import Module, check_array
+from manual.nn.module import InputError, Module, check_array
 from manual.nn.parameter import FLOATS, Parameter
 
 
@@ -52,11 +52,11 @@ class Linear(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """y = x Wᵀ + b.    x: (…, in) → y: (…, out), in the dtype of the weight.
 
-        Raises TypeError for another dtype, ValueError for another last dimension.
+        Raises DtypeError for another dtype, InputError for another last dimension.
         """
         check_array("Linear: x", x, dtype=self.weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
+            raise InputError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
         rows = x.reshape(-1, self.in_features)
         self.saved = rows, x.shape
         y = np.dot(rows, self.weight.data.T)

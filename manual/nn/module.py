@@ -1,10 +1,19 @@
-"""What every module has: forward and backward, named parameters, a state dict."""
+"""What every module has: forward and backward, named parameters and buffers, a state dict."""
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from manual.nn.parameter import FLOATS, Parameter, flatten
+
+
+class InputError(ValueError, RuntimeError):
+    """An array of the wrong shape, or with a value that is not allowed. torch raises RuntimeError
+    in some of its modules and ValueError in others; this is both."""
+
+
+class DtypeError(TypeError, RuntimeError):
+    """An array of the wrong dtype: a TypeError in Python's terms, in torch's a RuntimeError."""
 
 
 class Module:
@@ -24,6 +33,7 @@ class Module:
 
     training = True
     saved: tuple | None = None
+    _buffers: tuple[str, ...] = ()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -65,42 +75,79 @@ class Module:
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
 
+    def register_buffer(self, name: str, value: np.ndarray | None) -> None:
+        """Make the attribute `name` an array that belongs to the state but is not trained, as
+        running statistics. None: there is no such array in this module's state."""
+        setattr(self, name, value)
+        self._buffers = (*self._buffers, name)
+
+    def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(dotted path, array) of every buffer that is not None."""
+        for path, module in self.named_modules():
+            for name in module._buffers:
+                if getattr(module, name) is not None:
+                    yield (f"{path}.{name}" if path else name), getattr(module, name)
+
+    def buffers(self) -> Iterator[np.ndarray]:
+        return (b for _, b in self.named_buffers())
+
     def flatten_parameters(self) -> None:
         """Put all parameters into one flat buffer, in order. A `Sequential` does so when made."""
         flatten(self.parameters())
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Every parameter by its dotted path, as copies: later updates do not change them."""
-        return {name: p.data.copy() for name, p in self.named_parameters()}
+        """Every parameter and buffer by its dotted path, in torch's order (module by module), as
+        copies: later updates do not change them."""
+        return {name: value.copy() for name, value in self._state().items()}
+
+    def _state(self) -> dict[str, np.ndarray]:
+        parameters, buffers = dict(self.named_parameters()), dict(self.named_buffers())
+        state = {}
+        for path, module in self.named_modules():
+            own = [name for name, value in vars(module).items() if isinstance(value, Parameter)]
+            for name in (f"{path}.{n}" if path else n for n in (*own, *module._buffers)):
+                if name in parameters:
+                    state[name] = parameters[name].data
+                elif name in buffers:
+                    state[name] = buffers[name]
+        return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy values (arrays, or torch tensors on the CPU) into the parameters.
+        """Copy values (arrays, or torch tensors on the CPU) into the parameters and buffers.
 
         Numbers of another dtype are converted. Raises ValueError, and changes nothing, for a
-        missing or unexpected name, a wrong shape, or a value that is not an array of numbers.
+        missing or unexpected name, a wrong shape, or a value that is not an array of numbers
+        (of whole numbers, where a buffer counts).
         """
-        own = dict(self.named_parameters())
+        own = self._state()
         problems = [f"missing {name!r}" for name in own.keys() - state.keys()]
         problems += [f"unexpected {name!r}" for name in state.keys() - own.keys()]
         values = {name: np.asarray(state[name]) for name in own.keys() & state.keys()}
         for name, value in values.items():
+            kinds, expected = ("iu", "whole") if own[name].dtype.kind == "i" else ("fiu", "real")
             if value.shape != own[name].shape:
                 problems.append(f"{name!r} has shape {value.shape}, expected {own[name].shape}")
-            elif value.dtype.kind not in "fiu":
-                problems.append(f"{name!r} holds {value.dtype}, expected real numbers")
+            elif value.dtype.kind not in kinds:
+                problems.append(f"{name!r} holds {value.dtype}, expected {expected} numbers")
         if problems:
             raise ValueError(
                 f"state dict does not fit {type(self).__name__}: {'; '.join(sorted(problems))}"
             )
         for name, value in values.items():
-            own[name].data[...] = value
+            own[name][...] = value
 
     def to(self, dtype: np.dtype) -> "Module":
-        """Convert every parameter (and its gradient) to `dtype`; returns the module."""
+        """Convert every parameter (and its gradient) and every floating buffer to `dtype`;
+        returns the module."""
         if np.dtype(dtype) not in FLOATS:
             raise TypeError(f"dtype {dtype!r} is not float32, float64 or longdouble")
         for p in self.parameters():
             p.to(dtype)
+        for module in self.modules():
+            for name in module._buffers:
+                value = getattr(module, name)
+                if value is not None and value.dtype.kind == "f":
+                    setattr(module, name, value.astype(dtype))
         self.flatten_parameters()
         return self
 
@@ -133,13 +180,14 @@ class Module:
 def check_array(what: str, array: np.ndarray, shape: tuple | None = None, dtype=None) -> None:
     """Refuse what is not a real floating array of the given shape and dtype (where given).
 
-    Nothing broadcasts and nothing is converted. Raises TypeError or ValueError.
+    Nothing broadcasts and nothing is converted. Raises TypeError for what is no array,
+    DtypeError or InputError (which see).
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{what}: expected a NumPy array, got {type(array).__name__}")
     if array.dtype not in FLOATS:
-        raise TypeError(f"{what}: expected float32, float64 or longdouble, got {array.dtype}")
+        raise DtypeError(f"{what}: expected float32, float64 or longdouble, got {array.dtype}")
     if dtype is not None and array.dtype != dtype:
-        raise TypeError(f"{what}: expected dtype {dtype}, got {array.dtype}")
+        raise DtypeError(f"{what}: expected dtype {dtype}, got {array.dtype}")
     if shape is not None and array.shape != shape:
-        raise ValueError(f"{what}: expected shape {shape}, got {array.shape}")
+        raise InputError(f"{what}: expected shape {shape}, got {array.shape}")
