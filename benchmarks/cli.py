@@ -91,17 +91,25 @@ def verify(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Every tensor of every case.")
     ] = False,
+    covered: Annotated[
+        bool, typer.Option("--list", help="What is covered and how often; nothing is run.")
+    ] = False,
     json: Json = False,
     csv: Csv = False,
 ) -> int:
-    """Prove manual against torch: the homework's two updates, then every module, loss and
-    optimizer, in float64 and float32. Exit status 1 on any mismatch."""
+    """Prove manual against torch: the homework's two updates, then every module, loss,
+    optimizer and schedule, in float64 and float32. Exit status 1 on any mismatch."""
     one_format(json, csv)
 
     from benchmarks.show import console, print_records, working
     from compare import show
     from compare import verify as run
 
+    if covered:
+        rows = run.coverage(seed)
+        if not print_records(rows, json, csv):
+            console.print(show.coverage_table(rows, seed))
+        return 0
     with working("proving") as progress:
         results = list(run.verify(seed, progress))
     failed = [r for r in results if r["verdict"] != "ok"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from compare import homework
@@ -16,27 +17,51 @@ def plain_table(title: str) -> Table:
 
 
 def results_table(results: list[dict], seed: int) -> Table:
-    """A row for each case; both dtypes beside one another."""
+    """A row for each subject: its cases together, both dtypes beside one another."""
     table = plain_table(
         f"manual against torch, seed {seed}: the largest share of what rounding allows"
     )
-    table.add_column("case", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("cases", justify="right")
     table.add_column("tensors", justify="right")
     for dtype in DTYPES:
         table.add_column(str(dtype), justify="right")
     table.add_column("verdict")
-    by_case: dict[str, dict[str, dict]] = {}
+    by_subject: dict[str, list[dict]] = {}
     for result in results:
-        by_case.setdefault(result["case"], {})[result["dtype"]] = result
-    for name, pair in by_case.items():
-        failed = [r for r in pair.values() if r["verdict"] != "ok"]
-        verdict = "; ".join(f"{r['dtype']} {r['verdict']} at {r['worst']}" for r in failed)
+        by_subject.setdefault(result["subject"], []).append(result)
+    for subject, group in by_subject.items():
+        failed = [r for r in group if r["verdict"] != "ok"]
+        verdict = "ok"
+        if failed:
+            first = failed[0]
+            verdict = f"{len(failed)} not ok; {first['case']}, {first['dtype']}: "
+            verdict = escape(f"{verdict}{first['verdict']} at {first['worst']}")
         table.add_row(
-            name,
-            str(sum(r["tensors"] for r in pair.values())),
-            *(f"{pair[str(dtype)]['used']:.0%}" for dtype in DTYPES),
-            f"[bold red]{verdict}[/]" if failed else "[green]ok[/]",
+            subject,
+            str(len(group)),
+            str(sum(r["tensors"] for r in group)),
+            *(_largest([r["used"] for r in group if r["dtype"] == str(d)]) for d in DTYPES),
+            f"[bold red]{verdict}[/]" if failed else f"[green]{verdict}[/]",
         )
+    return table
+
+
+def _largest(used: list[float]) -> str:
+    return f"{max(used):.0%}" if used else ""
+
+
+def coverage_table(rows: list[dict], seed: int) -> Table:
+    """What is covered, and how often."""
+    table = plain_table(f"what handgrad verify covers, seed {seed}")
+    table.add_column("", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("cases", justify="right")
+    table.add_column("steps", justify="right")
+    table.add_column("ranks of x", no_wrap=True)
+    table.add_column("arguments varied")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
     return table
 
 

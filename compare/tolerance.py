@@ -7,81 +7,197 @@ Two correct sides differ by at most 2 E(t). Everything follows from the dtype's 
 sizes and the data, which come from a float64 run of the twin; nothing is tuned.
 """
 
+import copy
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
-from compare.rounding import Rounding, loss_rule, rule, update_rule
-from compare.trace import dotted, torch_step, units
+from compare.rounding import Ball, Rounding, buffer_rule, clip_rule, loss_rule, rule, update_rule
+from compare.trace import RESIDUALS, Run, dotted, torch_step
+from torch_ref import modules
+
+PROBES = 8
+Draw = Callable[[tuple], np.ndarray]
+Backward = Callable[[np.ndarray], np.ndarray]
 
 
 class Bounds:
     """E for every row of a trace, step after step.
 
-    net, criterion, optimizer: float64 twins of their own, at the values both sides start from,
-    where E is 0. dtype: the one both sides compute in.
+    run: float64 twins of their own, at the values both sides start from, where E is 0.
+    dtype: the one both sides compute in.
     """
 
-    def __init__(
-        self,
-        net: torch.nn.Module,
-        criterion: torch.nn.Module,
-        optimizer: torch.optim.Optimizer | None,
-        dtype: np.dtype,
-    ) -> None:
-        self.net, self.criterion, self.optimizer = net, criterion, optimizer
-        self.rounding = Rounding.of(dtype)
-        self.parameters = {n: np.zeros(p.shape) for n, p in net.named_parameters()}
-        self.state: dict[str, tuple] = {}
-        for name, p in net.named_parameters():
-            kept = optimizer.state.get(p, {}) if optimizer is not None else {}
-            if kept.get("momentum_buffer") is not None:  # a momentum that has started before
-                velocity = np.abs(kept["momentum_buffer"].numpy())
-                self.state[name] = velocity, np.zeros(p.shape)
+    def __init__(self, run: Run, dtype: np.dtype) -> None:
+        self.run, self.rounding, self.steps = run, Rounding.of(dtype), 0
+        tensors = (*run.net.named_parameters(), *run.net.named_buffers())
+        self.errors = {name: np.zeros(tensor.shape) for name, tensor in tensors}
+        self.kept: dict[str, dict] = {}  # the optimizer's state for each parameter, as Balls
+        for name, p in run.net.named_parameters():
+            kept = run.optimizer.state.get(p, {}) if run.optimizer is not None else {}
+            if not isinstance(run.optimizer, torch.optim.LBFGS):
+                self.kept[name] = {
+                    key: float(v) if key == "step" else Ball(v.numpy().copy(), 0.0, self.rounding)
+                    for key, v in kept.items()
+                    if v is not None
+                }
 
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, np.ndarray]:
+    def step(self, x: torch.Tensor, y: torch.Tensor, draw: Draw) -> dict[str, np.ndarray]:
         """Take one step on the float64 twins; row name → 2 E, an array of the tensor's shape."""
-        r = self.rounding
-        before = {n: p.detach().numpy().copy() for n, p in self.net.named_parameters()}
-        bounds = dict(self.parameters)
-        rows = torch_step(self.net, self.criterion, self.optimizer, x, y)
-        values = {row.name: row.value for row in rows}
+        r, optimizer = self.rounding, self.run.optimizer
+        self.steps += 1
+        net = copy.deepcopy(self.run.net)  # as it is before the step
+        groups = [dict(group) for group in optimizer.param_groups] if optimizer else []
+        state = None
+        if isinstance(optimizer, torch.optim.LBFGS):
+            state = copy.deepcopy(optimizer.state_dict())
+        rows = torch_step(self.run, x, y, draw)
+        self.values = {row.name: row.value for row in rows}
+        self.bounds = {"x": np.zeros(x.shape)}
+        prediction, e, backward = self._forward(net, "", self.values["x"], self.bounds["x"])
+        for name, _ in net.named_buffers():
+            self.bounds[f"buffer.{name}"] = self.errors[name]
+        dloss = draw(self.values["loss"].shape) if self.values["loss"].ndim else np.ones(())
+        self.bounds["loss"], e = loss_rule(self.run.criterion, r, prediction, e, y.numpy(), dloss)
+        self.bounds["d_x"] = backward(e)
+        if self.run.clip is not None:
+            self._clip()
+        if state is not None:
+            self._probe_lbfgs(net, state, x, y)
+        elif optimizer is not None:
+            self._update(dict(net.named_parameters()), groups)
+        if self.run.scheduler is not None:  # numbers of Python on both sides
+            for k, group in enumerate(groups):
+                size = max(abs(group["lr"]), abs(group.get("initial_lr", 0)))
+                self.bounds[f"lr.{k}"] = np.array(8 * self.steps * 2.0**-53 * size)
+        return {name: 2 * e for name, e in self.bounds.items()}
 
-        chain = []
-        a, e = values["x"], np.zeros(x.shape)
-        bounds["x"] = e
-        for path, module in units(self.net):
-            theta = {}
-            for name, _ in module.named_parameters():
-                full = dotted(path, name)
-                theta[name] = before[full], self.parameters[full]
-            e, backward = rule(module, r, theta, a, e)
-            chain.append((path, backward))
-            a = values[dotted("activation", path)]
-            bounds[dotted("activation", path)] = e
+    def _forward(
+        self, module: torch.nn.Module, path: str, a: np.ndarray, e: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Backward]:
+        """The module's output, its E, and the way back: E(dy) → E(dx), noting all that it
+        passes."""
+        if isinstance(module, modules.Sequential):
+            backwards = []
+            for name, child in module.named_children():
+                a, e, backward = self._forward(child, dotted(path, name), a, e)
+                backwards.append(backward)
 
-        bounds["loss"], e = loss_rule(self.criterion, r, a, e, y.numpy())
-        for path, backward in reversed(chain):
-            bounds[dotted("d_activation", path)] = e
-            e, gradients = backward(values[dotted("d_activation", path)], e)
-            for name, bound in gradients.items():
-                bounds[dotted("grad", path, name)] = bound
-        bounds["d_x"] = e
-        if self.optimizer is not None:
-            self._update(before, bounds, values)
-        return {name: 2 * e for name, e in bounds.items()}
+            def chained(edy: np.ndarray) -> np.ndarray:
+                for backward in reversed(backwards):
+                    edy = backward(edy)
+                return edy
 
-    def _update(self, before: dict, bounds: dict, values: dict) -> None:
-        names = {id(p): name for name, p in self.net.named_parameters()}
-        for group in self.optimizer.param_groups:
+            return a, e, chained
+        row, drow = dotted("activation", path), dotted("d_activation", path)
+        rule_of = self._residual if isinstance(module, RESIDUALS) else self._unit
+        self.bounds[row], backward = rule_of(module, path, a, e)
+
+        def noted(edy: np.ndarray) -> np.ndarray:
+            self.bounds[drow] = edy
+            return backward(self.values[drow], edy)
+
+        return self.values[row], self.bounds[row], noted
+
+    def _unit(self, module: torch.nn.Module, path: str, a: np.ndarray, e: np.ndarray):
+        theta = {
+            name: (tensor.detach().numpy(), self.errors[dotted(path, name)])
+            for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        }
+        ey, rule_backward = rule(module, self.rounding, theta, a, e)
+        for name, error in buffer_rule(module, self.rounding, theta, a, e).items():
+            self.errors[dotted(path, name)] = error
+
+        def backward(dy: np.ndarray, edy: np.ndarray) -> np.ndarray:
+            edx, gradients = rule_backward(dy, edy)
+            for name, error in gradients.items():
+                self.bounds[dotted("grad", path, name)] = error
+            return edx
+
+        return ey, backward
+
+    def _residual(self, module: modules.Residual, path: str, a: np.ndarray, e: np.ndarray):
+        """y = x + f(x), dx = dy + f's dx: two errors and a sum."""
+        inside = copy.deepcopy(module)
+        u = self.rounding.u
+        f, ef, inner_backward = self._forward(module.module, dotted(path, "module"), a, e)
+
+        def backward(dy: np.ndarray, edy: np.ndarray) -> np.ndarray:
+            point = torch.tensor(a).requires_grad_()
+            (dx,) = torch.autograd.grad(inside(point), point, torch.tensor(dy))
+            return edy + inner_backward(edy) + u * np.abs(dx.numpy())
+
+        return e + ef + u * np.abs(a + f), backward
+
+    def _clip(self) -> None:
+        names = [n for n, _ in self.run.net.named_parameters() if f"grad.{n}" in self.values]
+        balls = [self._ball(f"grad.{name}") for name in names]
+        norm, clipped = clip_rule(self.run.clip, balls)
+        if norm is not None:
+            self.bounds["grad_norm"] = norm.e
+        for name, ball in zip(names, clipped, strict=True):
+            self.bounds[f"clipped.{name}"] = ball.e
+
+    def _ball(self, row: str) -> Ball:
+        return Ball(self.values[row], self.bounds[row], self.rounding)
+
+    def _update(self, before: dict[str, torch.Tensor], groups: list[dict]) -> None:
+        names = {id(p): name for name, p in self.run.net.named_parameters()}
+        stage = "grad" if self.run.clip is None else "clipped"
+        for group in groups:
             for name in (names[id(p)] for p in group["params"]):
-                if f"grad.{name}" in bounds:
-                    self.parameters[name], self.state[name] = update_rule(
-                        self.optimizer,
-                        self.rounding,
-                        group,
-                        (before[name], self.parameters[name]),
-                        (values[f"grad.{name}"], bounds[f"grad.{name}"]),
-                        self.state.get(name),
-                    )
-        for name, e in self.parameters.items():
-            bounds[f"updated.{name}"] = e
+                if f"{stage}.{name}" in self.bounds:
+                    theta = Ball(before[name].detach().numpy(), self.errors[name], self.rounding)
+                    g = self._ball(f"{stage}.{name}")
+                    new = update_rule(self.run.optimizer, group, theta, g, self.kept[name])
+                    self.errors[name] = new.e + self.rounding.tiny
+        for name in before:
+            self.bounds[f"updated.{name}"] = self.errors[name]
+
+    def _probe_lbfgs(
+        self, before: torch.nn.Module, state: dict, x: torch.Tensor, y: torch.Tensor
+    ) -> None:
+        """L-BFGS evaluates the loss as often as it likes, so its step is a black box: E is four
+        times the spread of its results when the starting point, and every loss and gradient, is
+        moved at random, up or down, by its error."""
+        generator = np.random.default_rng(0)
+        names = {id(p): name for name, p in self.run.net.named_parameters()}
+        order = [names[id(p)] for p in self.run.optimizer.param_groups[0]["params"]]
+
+        def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
+            return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], e.shape))
+
+        spread = {name: np.zeros(self.errors[name].shape) for name in order}
+        for _ in range(PROBES):
+            net = copy.deepcopy(before)
+            net(x)  # as in the recorded forward: buffers and random numbers move on
+            own = dict(net.named_parameters())
+            with torch.no_grad():
+                for name in order:
+                    own[name].copy_(moved(own[name], self.errors[name]))
+            optimizer = torch.optim.LBFGS([own[name] for name in order])
+            optimizer.load_state_dict(copy.deepcopy(state))
+
+            def closure(net=net, own=own) -> torch.Tensor:
+                net.zero_grad(set_to_none=True)
+                loss = self.run.criterion(net(x), y)
+                loss.backward()
+                for name, p in own.items():
+                    if p.grad is not None:
+                        p.grad = moved(p.grad, self.bounds[f"grad.{name}"])
+                if self.run.clip is not None:
+                    self.run.clip(own.values())
+                return moved(loss.detach(), self.bounds["loss"])
+
+            optimizer.step(closure)
+            for name in order:
+                off = np.abs(own[name].detach().numpy() - self.values[f"updated.{name}"])
+                spread[name] = np.maximum(spread[name], off)
+        r = self.rounding
+        for name in order:
+            size = np.abs(self.values[f"updated.{name}"])
+            self.errors[name] = 4 * spread[name] + 2 * r.u * size + r.tiny
+        for name in self.run.net.state_dict():
+            if f"updated.{name}" in self.values:
+                self.bounds[f"updated.{name}"] = self.errors[name]

@@ -1,13 +1,15 @@
 """One training step of either side, recorded tensor by tensor in causal order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from manual import nn
+from manual import nn, optim
 from torch_ref import modules
+
+RESIDUALS = nn.Residual | modules.Residual
 
 
 class Tensor(NamedTuple):
@@ -27,13 +29,22 @@ class BackwardError(Exception):
 
 
 def units(net: Any) -> Iterator[tuple[str, Any]]:
-    """(dotted path, module) of what a step runs through: the modules inside all Sequentials."""
+    """(dotted path, module) of what a step runs through, in the order in which their outputs come:
+    the modules inside Sequentials, and a Residual after what is inside it."""
     if isinstance(net, nn.Sequential | modules.Sequential):
         for name, child in net.named_children():
             for path, module in units(child):
                 yield dotted(name, path), module
-    else:
-        yield "", net
+        return
+    if isinstance(net, RESIDUALS):
+        for path, module in units(net.module):
+            yield dotted("module", path), module
+    yield "", net
+
+
+def own_parameters(module: Any) -> Iterator[tuple[str, Any]]:
+    """(name, parameter) of a unit: of all inside it that are not units themselves."""
+    return iter(()) if isinstance(module, RESIDUALS) else module.named_parameters()
 
 
 def dotted(*parts: str) -> str:
@@ -42,14 +53,27 @@ def dotted(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
-def manual_step(
-    net: nn.Module, criterion: nn.Criterion, optimizer: Any, x: np.ndarray, y: np.ndarray
-) -> list[Tensor]:
-    """Run one step on `net` (which it changes, and x where a module does) and record it.
+class Run(NamedTuple):
+    """One side of a comparison, manual or torch. clip(parameters) changes the gradients before the
+    optimizer takes them; optimizer, scheduler and clip may be None."""
 
-    A gradient that no backward wrote is not among the rows. Where a backward raises, what was
-    recorded until then is handed on in a `BackwardError`.
+    net: Any
+    criterion: Any
+    optimizer: Any
+    scheduler: Any
+    clip: Callable | None
+
+
+def manual_step(
+    run: Run, x: np.ndarray, y: np.ndarray, draw: Callable[[tuple], np.ndarray]
+) -> list[Tensor]:
+    """Run one step on manual's side (which it changes, and x where a module does); record it.
+
+    draw(shape): the cotangent of a loss that is no scalar. A gradient that no backward wrote is
+    not among the rows. Where a backward raises, what was recorded until then is handed on in a
+    `BackwardError`.
     """
+    net, criterion = run.net, run.criterion
     parameters = dict(net.named_parameters())
     before = {name: p.data.copy() for name, p in parameters.items()}
     given_y = y.copy()
@@ -60,11 +84,12 @@ def manual_step(
         _record(module, path, outputs, upstream)
     prediction = net(x)
     loss = criterion(prediction, y)
+    dloss = draw(loss.shape).astype(prediction.dtype) if np.ndim(loss) else None
     dx, error, trained = None, None, []
     try:
-        dx = net.backward(criterion.backward())
+        dx = net.backward(criterion.backward(dloss))
         _forget(net)
-        trained = _trained(net, parameters, criterion)
+        trained = _trained(net, parameters, lambda: criterion.backward(dloss))
     except Exception as raised:  # whatever a hand-written backward may raise
         error = raised
     # Copied only now: what a later module did to an earlier one's output shows.
@@ -75,14 +100,48 @@ def manual_step(
     rows += [
         Tensor(dotted("activation", path), "forward", np.array(y)) for path, y in outputs.items()
     ]
+    rows += [Tensor(f"buffer.{n}", "forward", b.copy()) for n, b in net.named_buffers()]
     rows += [Tensor("loss", "forward", _scalar(loss, prediction)), *upstream]
     if error is not None:
         raise BackwardError(rows, error)
     rows += trained
     rows.append(Tensor("d_x", "backward", np.array(dx)))
-    if optimizer is not None:
-        optimizer.step()
-        rows += [Tensor(f"updated.{n}", "updated", p.data.copy()) for n, p in parameters.items()]
+
+    def closure() -> float:
+        loss = criterion(net(x), y)
+        net.backward_parameters(criterion.backward())
+        if run.clip is not None:
+            run.clip(parameters.values())
+        return loss
+
+    named = {name: (p.data, p.grad) for name, p in parameters.items()}
+    return rows + _update(run, closure, parameters.values(), lambda: named, np.array)
+
+
+def _update(
+    run: Run, closure: Callable, parameters: Iterable, named: Callable, array: Callable
+) -> list[Tensor]:
+    """What comes after the gradients. named(): {name: (value, gradient)} as they are now."""
+    rows = []
+    if run.clip is not None:
+        norm = run.clip(parameters)
+        if norm is not None:
+            rows.append(Tensor("grad_norm", "backward", array(norm)))
+        rows += [
+            Tensor(f"clipped.{name}", "backward", array(grad))
+            for name, (_, grad) in named().items()
+            if grad is not None
+        ]
+    if run.optimizer is not None:
+        needs_closure = isinstance(run.optimizer, optim.LBFGS | torch.optim.LBFGS)
+        run.optimizer.step(closure) if needs_closure else run.optimizer.step()
+        rows += [Tensor(f"updated.{n}", "updated", array(v)) for n, (v, _) in named().items()]
+    if run.scheduler is not None:
+        run.scheduler.step()
+        rows += [
+            Tensor(f"lr.{k}", "updated", np.array(float(group["lr"])))
+            for k, group in enumerate(run.optimizer.param_groups)
+        ]
     return rows
 
 
@@ -99,13 +158,13 @@ def _spoil(parameters: dict[str, nn.Parameter]) -> None:
 
 
 def _trained(
-    net: nn.Module, parameters: dict[str, nn.Parameter], criterion: nn.Criterion
+    net: nn.Module, parameters: dict[str, nn.Parameter], dprediction: Callable[[], np.ndarray]
 ) -> list[Tensor]:
     """Do what training does, `backward_parameters`, and leave its gradients in place. The rows are
     those that are not bit for bit what `backward` gave: none, unless something is wrong."""
     expected = {name: None if p.grad is None else p.grad.copy() for name, p in parameters.items()}
     _spoil(parameters)
-    net.backward_parameters(criterion.backward())
+    net.backward_parameters(dprediction())
     rows = []
     for name, p in parameters.items():
         if expected[name] is None and p.grad is None:
@@ -129,7 +188,7 @@ def _record(
     def recording_backward(dy: np.ndarray) -> np.ndarray:
         upstream.append(Tensor(dotted("d_activation", path), "backward", np.array(dy)))
         dx = backward(dy)
-        for name, p in module.named_parameters():
+        for name, p in own_parameters(module):
             if p.grad is not None:
                 upstream.append(Tensor(dotted("grad", path, name), "backward", p.grad.copy()))
         return dx
@@ -143,13 +202,10 @@ def _forget(net: nn.Module) -> None:
 
 
 def torch_step(
-    net: torch.nn.Module,
-    criterion: torch.nn.Module,
-    optimizer: torch.optim.Optimizer | None,
-    x: torch.Tensor,
-    y: torch.Tensor,
+    run: Run, x: torch.Tensor, y: torch.Tensor, draw: Callable[[tuple], np.ndarray]
 ) -> list[Tensor]:
     """The same on torch's side; the gradients are autograd's."""
+    net, criterion = run.net, run.criterion
     given = x.clone().requires_grad_(x.is_floating_point())
     parameters = dict(net.named_parameters())
     before = {name: p.detach().clone() for name, p in parameters.items()}
@@ -158,10 +214,12 @@ def torch_step(
     gradients: dict[str, torch.Tensor] = {}
 
     def hook(path: str):
-        def keep(module, inputs, output: torch.Tensor) -> None:
+        def keep(module, inputs, output: torch.Tensor) -> torch.Tensor:
             copies[path] = output.detach().clone()
-            if output.requires_grad:
-                output.register_hook(lambda g: gradients.__setitem__(path, g.detach().clone()))
+            own = output.view_as(output)  # Identity returns its input: each output has a gradient
+            if own.requires_grad:
+                own.register_hook(lambda g: gradients.__setitem__(path, g.detach().clone()))
+            return own
 
         return keep
 
@@ -169,7 +227,7 @@ def torch_step(
     try:
         loss = criterion(net(given), y)
         if loss.requires_grad:
-            loss.backward()
+            loss.backward(torch.tensor(draw(loss.shape)).to(loss) if loss.ndim else None)
     finally:
         for handle in handles:
             handle.remove()
@@ -179,19 +237,32 @@ def torch_step(
         {name: _array(p) for name, p in parameters.items()},
     )
     rows += [Tensor(dotted("activation", k), "forward", _array(v)) for k, v in copies.items()]
+    rows += [Tensor(f"buffer.{name}", "forward", _array(b)) for name, b in net.named_buffers()]
     rows.append(Tensor("loss", "forward", _array(loss)))
     for path, module in reversed(list(units(net))):
         if path in gradients:
             rows.append(Tensor(dotted("d_activation", path), "backward", _array(gradients[path])))
-        for name, p in module.named_parameters():
+        for name, p in own_parameters(module):
             if p.grad is not None:
                 rows.append(Tensor(dotted("grad", path, name), "backward", _array(p.grad)))
     if given.grad is not None:
         rows.append(Tensor("d_x", "backward", _array(given.grad)))
-    if optimizer is not None:
-        optimizer.step()
-        rows += [Tensor(f"updated.{n}", "updated", _array(p)) for n, p in parameters.items()]
-    return rows
+
+    def closure() -> torch.Tensor:
+        net.zero_grad(set_to_none=True)
+        loss = criterion(net(x), y)
+        loss.backward()
+        if run.clip is not None:
+            run.clip(parameters.values())
+        return loss
+
+    return rows + _update(
+        run,
+        closure,
+        parameters.values(),
+        lambda: {name: (p, p.grad) for name, p in parameters.items()},
+        _array,
+    )
 
 
 def _changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> list[Tensor]:
@@ -204,4 +275,5 @@ def _changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> lis
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A copy, on the CPU."""
     return tensor.detach().cpu().numpy().copy()

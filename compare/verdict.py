@@ -2,6 +2,7 @@
 
 import copy
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,9 @@ import pandas as pd
 import torch
 
 from compare.tolerance import Bounds
-from compare.trace import BackwardError, Tensor, manual_step, torch_step
+from compare.trace import BackwardError, Run, Tensor, manual_step, torch_step
 from manual import nn
-from torch_ref import twins
+from torch_ref import twin, twins
 
 COLUMNS = ["step", "name", "stage", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "allowed"]
 COLUMNS += ["used", "worst", "manual", "torch", "oracle", "verdict"]
@@ -113,6 +114,8 @@ def compare(
     y: np.ndarray,
     *,
     optimizer: Any = None,
+    scheduler: Any = None,
+    clip: Callable | None = None,
     steps: int = 1,
     device: str = "cpu",
     seed: int | None = None,
@@ -120,7 +123,10 @@ def compare(
     """Run `steps` training steps on (x, y) with `net` and with its twin, and judge every tensor.
 
     x, y: as the network and the criterion take them. Without optimizer: one forward and backward.
-    device: torch's side. seed: the one that made this case, for the message.
+    scheduler: of that optimizer; takes a step after each of its steps.
+    clip: a functools.partial of clip_grad_norm_ or clip_grad_value_, between backward and update.
+    device: torch's side. seed: the one that made this case, for the message; it also draws the
+    cotangent of a loss with reduction "none" (seed 0 where it is None).
     Everything is done on copies: net, criterion, optimizer, x and y stay exactly as they are.
 
     Two correct sides pass: what is allowed follows from rounding alone (`compare.tolerance`).
@@ -133,17 +139,16 @@ def compare(
         raise ValueError(f"compare: steps must be a whole number >= 1, got {steps!r}")
     if optimizer is None and steps > 1:
         raise ValueError("compare: more than one step needs an optimizer")
-    if getattr(criterion, "reduction", "mean") == "none":
-        raise ValueError("compare: the criterion's reduction must be 'mean' or 'sum', got 'none'")
+    if scheduler is not None and scheduler.optimizer is not optimizer:
+        raise ValueError("compare: the scheduler must be one of the given optimizer")
     x, y = np.array(x), np.array(y)
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
     if x.size == 0:
         raise ValueError(f"compare: x has no elements (shape {x.shape}), so nothing can be judged")
-    net, criterion, optimizer = copy.deepcopy((net, criterion, optimizer))
-    theirs = twins(net, criterion, optimizer, device, None)
-    exact = twins(net, criterion, optimizer, "cpu", torch.float64)
-    bounds = Bounds(*exact, dtype=x.dtype)
+    own = Run(*copy.deepcopy((net, criterion, optimizer, scheduler)), clip)
+    theirs, exact = (_twin_run(own, *on) for on in ((device, None), ("cpu", torch.float64)))
+    bounds = Bounds(exact, dtype=x.dtype)
     tx, ty = torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
     if not ty.is_floating_point():
         ty = ty.long()
@@ -151,16 +156,28 @@ def compare(
     # Without warnings: a value that is not finite is a verdict here.
     with torch.enable_grad(), np.errstate(all="ignore"):
         for step in range(1, steps + 1):
+
+            def draw(shape: tuple, step: int = step) -> np.ndarray:
+                values = np.random.default_rng((seed or 0, step)).normal(size=tuple(shape))
+                return values.astype(np.float32)  # the same number in either dtype
+
             try:
-                mine = manual_step(net, criterion, optimizer, x.copy(), y.copy())
+                mine = manual_step(own, x.copy(), y.copy(), draw)
             except BackwardError as error:
                 mine, raised = error.rows, f"{error}\n"
-            torchs = torch_step(*theirs, tx.to(device), ty.to(device))
-            allowed = bounds.step(tx.double(), ty.double() if ty.is_floating_point() else ty)
+            torchs = torch_step(theirs, tx.to(device), ty.to(device), draw)
+            exact_y = ty.double() if ty.is_floating_point() else ty
+            allowed = bounds.step(tx.double(), exact_y, draw)
             rows += [judge(step, a, b, allowed) for a, b in _paired(mine, torchs)]
             if raised:
                 break
     return Comparison(pd.DataFrame(rows, columns=COLUMNS), raised + _context(seed, device))
+
+
+def _twin_run(own: Run, device: str, dtype: torch.dtype | None) -> Run:
+    net, criterion, optimizer = twins(own.net, own.criterion, own.optimizer, device, dtype)
+    scheduler = None if own.scheduler is None else twin(own.scheduler, optimizer)
+    return Run(net, criterion, optimizer, scheduler, own.clip and twin(own.clip))
 
 
 def assert_equivalent(

@@ -1,6 +1,6 @@
-"""`handgrad verify`: the homework's two updates, then every module, loss and optimizer."""
+"""`handgrad verify`: the homework's two updates, then every public name of manual's nn and optim."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,43 +11,81 @@ from compare.cases import cases
 from compare.verdict import Comparison, compare
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+HOMEWORK = "homework"
 
 
-def verify(seed: int, progress: Callable[[str], object] = lambda name: None) -> Iterator[dict]:
-    """Prove case after case; one result each: case, dtype, tensors, failed, used (largest share of
-    the allowance), worst (the name of that tensor), verdict, and detail (the whole verdict)."""
+def verify(
+    seed: int,
+    progress: Callable[[str], object] = lambda name: None,
+    subjects: Collection[str] | None = None,
+) -> Iterator[dict]:
+    """Prove case after case; one result each: subject (a public name of manual, or "homework"),
+    case, dtype, tensors, failed, used (largest share of the allowance), worst (the name of that
+    tensor), verdict, and detail (the whole verdict). subjects: those alone; None: all."""
     for dtype in DTYPES:
-        for name in homework.PROBLEMS:
+        for name in homework.PROBLEMS if subjects is None or HOMEWORK in subjects else ():
             progress(f"homework ({name})")
             frame = homework.check(name, dtype)
             used = np.maximum(frame.manual_error, frame.torch_error) / frame.allowed
-            yield _result(f"homework ({name}), exact", dtype, frame, used, frame)
+            yield _result(HOMEWORK, f"({name}), exact", dtype, frame, used, frame)
             net, criterion, optimizer, x, y = homework.problem(name, dtype)
             compared = compare(net, criterion, x, y, optimizer=optimizer)
             yield _result(
-                f"homework ({name})", dtype, compared.frame, compared.frame.used, compared
+                HOMEWORK, f"({name})", dtype, compared.frame, compared.frame.used, compared
             )
     for dtype in DTYPES:
         for case in cases(dtype, np.random.default_rng(seed)):
-            progress(case.name)
+            if subjects is not None and case.subject not in subjects:
+                continue
+            progress(case.subject)
             compared = compare(
                 case.net,
                 case.criterion,
                 case.x,
                 case.y,
                 optimizer=case.optimizer,
+                scheduler=case.scheduler,
+                clip=case.clip,
                 steps=case.steps,
                 seed=seed,
             )
-            yield _result(case.name, dtype, compared.frame, compared.frame.used, compared)
+            frame = compared.frame
+            yield _result(case.subject, case.name, dtype, frame, frame.used, compared)
+
+
+def coverage(seed: int) -> list[dict]:
+    """What `verify` covers: for each subject its kind ("module", "loss", …), the number of cases
+    (both dtypes together), the ranks of their inputs, and the arguments that they give."""
+    found: dict[str, dict] = {}
+    for dtype in DTYPES:
+        for case in cases(dtype, np.random.default_rng(seed)):
+            row = found.setdefault(
+                case.subject,
+                {"subject": case.subject, "kind": case.kind, "cases": 0, "steps": 0}
+                | {"ranks": set(), "arguments": {}},
+            )
+            row["cases"] += 1
+            row["steps"] += case.steps
+            row["ranks"].add(case.x.ndim)
+            row["arguments"] |= dict.fromkeys(case.options)
+    return [
+        row | {"ranks": _ranks(row["ranks"]), "arguments": ", ".join(row["arguments"])}
+        for row in found.values()
+    ]
+
+
+def _ranks(ranks: set[int]) -> str:
+    low, high = min(ranks), max(ranks)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _result(
-    name: str, dtype: np.dtype, frame: pd.DataFrame, used: pd.Series, detail: Any
+    subject: str, name: str, dtype: np.dtype, frame: pd.DataFrame, used: pd.Series, detail: Any
 ) -> dict[str, Any]:
     failed = frame[frame.verdict != "ok"]
     worst = failed.iloc[0] if len(failed) else frame.loc[used.idxmax()]
     return {
+        "subject": subject,
         "case": name,
         "dtype": str(dtype),
         "tensors": len(frame),

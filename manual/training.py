@@ -8,14 +8,14 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from manual.nn.criterion import Criterion
 from manual.nn.module import Module
-from manual.nn.parameter import runs
+from manual.nn.parameter import Parameter, runs
 
 
 class Epoch(NamedTuple):
@@ -37,8 +37,14 @@ class History(NamedTuple):
     stopped: str
 
 
-def batches(n: int, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """The indices 0 … n−1 once each, shuffled, in arrays of batch_size (the last may be less)."""
+def batches(
+    n: int, batch_size: int | None, generator: np.random.Generator
+) -> Iterator[np.ndarray | slice]:
+    """The indices 0 … n−1 once each, shuffled, in arrays of batch_size (the last may be less);
+    batch_size None: all in one, as they are."""
+    if batch_size is None:
+        yield slice(None)
+        return
     order = generator.permutation(n)
     for start in range(0, n, batch_size):
         yield order[start : start + batch_size]
@@ -88,12 +94,14 @@ def fit(
     y: np.ndarray,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None,
     generator: np.random.Generator,
     scale: float | None = None,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     patience: int | None = None,
     tolerance: float | None = None,
+    clip: Callable[[Iterable[Parameter]], object] | None = None,
+    scheduler: Any = None,
     callback: Callable[[Epoch], object] | None = None,
 ) -> History:
     """Train `net` with mini-batches of (x, y) in an order drawn anew for every epoch.
@@ -101,39 +109,46 @@ def fit(
     x: (n, …) of the network's dtype; or of any real dtype (uint8 images) with `scale`: then each
     batch is converted to the network's dtype and multiplied by it. y: (n, …).
     criterion: one with a scalar loss (reduction "mean" or "sum").
+    batch_size: 1 is descent sample by sample, None the whole batch (which is not shuffled).
     validation: (x, y) for a loss at the end of every epoch; patience: stop after that many epochs
-    without a better one and restore the weights of the best; tolerance: stop when no weight
-    changed by more than this in an epoch; callback: called with each `Epoch`, stops on True.
+    without a better one and restore the weights (and buffers) of the best; tolerance: stop when no
+    weight changed by more than this in an epoch: w_new ≈ w_old.
+    clip: called with the parameters between backward and update, as
+    functools.partial(optim.clip_grad_norm_, max_norm=1.0); scheduler: takes a step after every
+    epoch; callback: called with each `Epoch`, stops on True.
 
     Raises ValueError for sizes that do not fit, FloatingPointError when the loss (at once, with
     epoch and step) or a weight (at the end of the epoch) is no longer finite.
     """
     dtype = _dtype(net)
 
-    def step(index: np.ndarray) -> float:
-        loss = criterion(net(scaled(x[index], dtype, scale)), y[index])
-        net.backward_parameters(criterion.backward())
-        optimizer.step()
-        return float(loss)
+    parameters = list(net.parameters())
+
+    def step(index: np.ndarray | slice) -> float:
+        inputs, target = scaled(x[index], dtype, scale), y[index]
+
+        def closure() -> np.floating:
+            loss = criterion(net(inputs), target)
+            net.backward_parameters(criterion.backward())
+            if clip is not None:
+                clip(parameters)
+            return loss
+
+        return float(optimizer.step(closure))
 
     def validate() -> float:
         loss = float(criterion(predict(net, validation[0], scale), validation[1]))
         return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
-        return np.concatenate([values for values, _ in runs(net.parameters())])
-
-    def set_weights(weights: np.ndarray) -> None:
-        start = 0
-        for values, _ in runs(net.parameters()):
-            values[...] = weights[start : start + values.size]
-            start += values.size
+        return np.concatenate([values for values, _ in runs(parameters)])
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # `train` looks itself
         return train(
             step,
             get_weights,
-            set_weights,
+            net.state_dict,
+            net.load_state_dict,
             sizes=(len(x), len(y)),
             reduction=criterion.reduction,
             set_training=net.train,
@@ -143,32 +158,36 @@ def fit(
             validate=validate if validation is not None else None,
             patience=patience,
             tolerance=tolerance,
+            scheduler=scheduler,
             callback=callback,
         )
 
 
 def train(
-    step: Callable[[np.ndarray], float],
+    step: Callable[[np.ndarray | slice], float],
     get_weights: Callable[[], np.ndarray],
-    set_weights: Callable[[np.ndarray], None],
+    get_state: Callable[[], Any],
+    set_state: Callable[[Any], object],
     *,
     sizes: tuple[int, int],
     reduction: str,
     set_training: Callable[[bool], object],
     epochs: int,
-    batch_size: int,
+    batch_size: int | None,
     generator: np.random.Generator,
     validate: Callable[[], float] | None,
     patience: int | None,
     tolerance: float | None,
+    scheduler: Any,
     callback: Callable[[Epoch], object] | None,
 ) -> History:
     """The loop of `fit`. step(indices) does one update and returns the loss of its batch;
-    get_weights() returns a 1-D copy of all weights and set_weights() puts one back."""
+    get_weights() returns a 1-D copy of all weights; get_state() a copy of all that training
+    changes in the network, which set_state() puts back."""
     _check(sizes, reduction, epochs, batch_size, validate, patience, tolerance)
     n = sizes[0]
     history: list[Epoch] = []
-    best, best_loss, best_weights = 0, math.inf, None
+    best, best_loss, best_state = 0, math.inf, None
     stopped = "epochs"
     for epoch in range(1, epochs + 1):
         before = get_weights() if tolerance is not None else None
@@ -178,7 +197,10 @@ def train(
             loss = step(index)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss became {loss} in epoch {epoch}, step {k}")
-            total += loss * len(index) if reduction == "mean" else loss
+            size = n if batch_size is None else len(index)
+            total += loss * size if reduction == "mean" else loss
+        if scheduler is not None:
+            scheduler.step()
         seconds = time.perf_counter() - start
         weights = get_weights()
         if not np.isfinite(weights).all():
@@ -190,7 +212,8 @@ def train(
             )
         history.append(Epoch(epoch, total / n, validation_loss, seconds))
         if validation_loss is not None and validation_loss < best_loss:
-            best, best_loss, best_weights = epoch, validation_loss, weights
+            best, best_loss = epoch, validation_loss
+            best_state = get_state() if patience is not None else None
         if callback is not None and callback(history[-1]):
             stopped = "callback"
         elif patience is not None and epoch - best >= patience:
@@ -199,10 +222,10 @@ def train(
             stopped = "tolerance"
         if stopped != "epochs":
             break
-    if patience is None or best_weights is None:
+    if patience is None:
         best = len(history)
     else:
-        set_weights(best_weights)
+        set_state(best_state)
     return History(history, best, stopped)
 
 

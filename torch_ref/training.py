@@ -1,6 +1,7 @@
 """`manual.training.fit` for the twin: the same loop, the same batches, torch's step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,12 +55,14 @@ def fit(
     y: np.ndarray,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None,
     generator: np.random.Generator,
     scale: float | None = None,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     patience: int | None = None,
     tolerance: float | None = None,
+    clip: Callable[[Iterable[torch.Tensor]], object] | None = None,
+    scheduler: Any = None,
     callback: Callable[[Epoch], object] | None = None,
 ) -> History:
     """Train `net` as `manual.training.fit` does, which see for arguments and errors.
@@ -69,13 +72,23 @@ def fit(
     weight = next(net.parameters())
     data, target = tensor(x, weight.device), _target(y, weight.device)
 
-    def step(index: np.ndarray) -> float:
-        chosen = torch.from_numpy(index).to(weight.device)
-        optimizer.zero_grad(set_to_none=True)
-        loss = criterion(net(scaled(data[chosen], weight.dtype, scale)), target[chosen])
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+    parameters = list(net.parameters())
+
+    def step(index: np.ndarray | slice) -> float:
+        chosen = index
+        if not isinstance(index, slice):
+            chosen = torch.from_numpy(index).to(weight.device)
+        inputs, wanted = scaled(data[chosen], weight.dtype, scale), target[chosen]
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            loss = criterion(net(inputs), wanted)
+            loss.backward()
+            if clip is not None:
+                clip(parameters)
+            return loss
+
+        return optimizer.step(closure).item()
 
     def validate() -> float:
         prediction = tensor(predict(net, validation[0], scale), weight.device)
@@ -83,17 +96,16 @@ def fit(
         return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
-        return torch.nn.utils.parameters_to_vector(net.parameters()).detach().cpu().numpy().copy()
+        return torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().copy()
 
-    def set_weights(weights: np.ndarray) -> None:
-        torch.nn.utils.vector_to_parameters(
-            torch.from_numpy(weights).to(weight.device), net.parameters()
-        )
+    def get_state() -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in net.state_dict().items()}
 
     return train(
         step,
         get_weights,
-        set_weights,
+        get_state,
+        net.load_state_dict,
         sizes=(len(x), len(y)),
         reduction=criterion.reduction,
         set_training=net.train,
@@ -103,5 +115,6 @@ def fit(
         validate=validate if validation is not None else None,
         patience=patience,
         tolerance=tolerance,
+        scheduler=scheduler,
         callback=callback,
     )

@@ -1,0 +1,246 @@
+"""How rounding errors pass through the activations, softmax and maxout."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from compare.rounding.ball import Rounding
+from compare.rounding.modules import rule
+from torch_ref import modules
+
+
+def _pointwise(
+    kind: type,
+    y_rounding: Callable[..., np.ndarray],
+    slope_rounding: Callable[..., np.ndarray],
+) -> None:
+    """Register the rule for y = f(x) element by element: f and f' at x ± E(x) show how far y and
+    f' can move; to that comes their own rounding, absolute.
+
+    Both are functions of (module, r, x, y, s): the dtype's rounding, x, f(x) and f'(x).
+    """
+
+    @rule.register(kind)
+    def _(module, r: Rounding, theta, x, ex):
+        def f(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            point = torch.tensor(at).requires_grad_()
+            value = module(point)
+            (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
+            return value.detach().numpy(), slope.numpy()
+
+        # The ends of the interval, and 0 where it lies inside: there are the kinks, and the slopes
+        # have their peak.
+        y, s = f(x)
+        around = [f(at) for at in (x - ex, x + ex, np.clip(0, x - ex, x + ex))]
+        ey = np.max([np.abs(other - y) for other, _ in around], axis=0)
+        es = np.max([np.abs(other - s) for _, other in around], axis=0)
+        ey = r.flushed(ey + y_rounding(module, r, x, y, s))
+        es = r.flushed(es + slope_rounding(module, r, x, y, s))
+
+        def backward(dy, edy):
+            edx = (np.abs(s) + es) * edy + es * np.abs(dy) + 3 * r.u * np.abs(s * dy)
+            return r.flushed(edx), {}
+
+        return ey, backward
+
+
+def _exact(module, r, x, y, s):
+    return 0 * y
+
+
+def _libm(module, r, x, y, s):
+    return r.libm * np.abs(y)
+
+
+def _libm_slope(module, r, x, y, s):
+    return r.libm * np.abs(s)
+
+
+# Exact, but for an x so near 0 that rounding decides on which side of the kink it falls.
+_pointwise(torch.nn.ReLU, _exact, _exact)
+_pointwise(modules.Step, _exact, _exact)
+# One product, and the slope itself rounded to the dtype.
+_pointwise(
+    torch.nn.LeakyReLU,
+    lambda module, r, x, y, s: 2 * r.u * np.abs(y),
+    lambda module, r, x, y, s: r.u * np.abs(s),
+)
+# σ' = y (1 − y): an error 8 u y of y moves it by up to 8 u y |1 − 2y|, less than 8 u y.
+_pointwise(torch.nn.Sigmoid, _libm, lambda module, r, x, y, s: r.libm * y)
+# tanh' = 1 − y²: an error 8 u |y| of y is 2 · 8 u y² there.
+_pointwise(torch.nn.Tanh, _libm, lambda module, r, x, y, s: 2 * r.libm * y * y)
+_pointwise(modules.Arctan, _libm, _libm_slope)
+# min(x, 0) − log1p(z), z = e^−|x|; the slope 1 − z/(1 + z) for x < 0, z/(1 + z) else.
+_pointwise(
+    torch.nn.LogSigmoid,
+    lambda module, r, x, y, s: (2 * r.libm + r.u) * np.abs(y),
+    lambda module, r, x, y, s: 2 * r.libm * np.abs(s) + 2 * r.u * (x < 0),
+)
+# α expm1(x); the slope α e^x as such or as y + α.
+_pointwise(
+    torch.nn.ELU,
+    lambda module, r, x, y, s: (r.libm + 2 * r.u) * np.abs(y),
+    lambda module, r, x, y, s: (r.libm + 2 * r.u) * np.maximum(np.abs(s), abs(module.alpha)),
+)
+
+
+def _softplus(module, r, x, y, s):
+    """log1p(e^z)/β: the rounding of z = βx moves y by u |x| y'."""
+    return 2 * r.libm * np.abs(y) + 2 * r.u * np.abs(x * s)
+
+
+def _softplus_slope(module, r, x, y, s):
+    """z' = σ(z): likewise, by u |z| σ (1 − σ)."""
+    return 2 * r.libm * s + 2 * r.u * np.abs(module.beta * x) * s * (1 - s)
+
+
+_pointwise(torch.nn.Softplus, _softplus, _softplus_slope)
+
+
+def _silu_slope(module, r, x, y, s):
+    """σ (1 + x (1 − σ))."""
+    sigma = np.divide(y, x, out=np.full_like(x, 0.5), where=x != 0)
+    return 2 * r.libm * sigma * (1 + np.abs(x) * (1 - sigma)) + 2 * r.u * np.abs(y)
+
+
+_pointwise(torch.nn.SiLU, lambda module, r, x, y, s: (r.libm + 3 * r.u) * np.abs(y), _silu_slope)
+
+
+def _gelu(module, r, x, y, s):
+    """x/2 · (1 + erf) or x/2 · (1 + tanh): what follows the 1 has errors relative to 1, and the
+    argument's own rounding moves it by less."""
+    return (2 * r.libm + 2 * r.u) * np.abs(x)
+
+
+def _gelu_slope(module, r, x, y, s):
+    """Φ + x φ; with tanh of a(x): (1 + t)/2 + x/2 (1 − t²) a', where 1 − t² has an error relative
+    to 1 as long as t is not ±1."""
+    x2 = x * x
+    if module.approximate == "none":
+        peak = np.abs(x) * np.exp(-x2 / 2) * (1 + x2)
+    else:
+        saturated = np.abs(x) > 8  # e^−2a(8) is 10⁻²⁵ and less
+        peak = np.where(saturated, 0, np.abs(x) * (1 + 0.134145 * x2))
+    return 2 * r.libm * (1 + peak)
+
+
+_pointwise(torch.nn.GELU, _gelu, _gelu_slope)
+
+
+@rule.register
+def _(module: torch.nn.PReLU, r, theta, x, ex):
+    """y = x, or w x for x < 0, with w of the channel; dw = Σ dy x over x < 0."""
+    w, ew = theta["weight"]
+    if w.size > 1 and x.ndim > 1:  # one for each channel
+        w, ew = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (w, ew))
+    low, high = x - ex < 0, x + ex > 0  # where both: rounding decides on the side
+    slope, eslope = np.where(x < 0, w, 1.0), np.where(low, ew + r.u * np.abs(w), 0.0)
+    eslope = eslope + np.where(low & high, np.abs(1 - w), 0.0)
+    y = np.where(x < 0, w * x, x)
+    ey = (np.abs(slope) + eslope) * ex + eslope * np.abs(x) + r.u * np.where(low, np.abs(y), 0)
+
+    def backward(dy, edy):
+        edx = (np.abs(slope) + eslope) * edy + (eslope + r.u * low) * np.abs(dy)
+        size = np.where(low, np.abs(dy) * np.abs(x), 0)
+        e = np.where(low, edy * (np.abs(x) + ex) + np.abs(dy) * ex + 2 * r.u * size, 0)
+        if w.size > 1 and x.ndim > 1:
+            axes = tuple(k for k in range(x.ndim) if k != 1)
+            size, e = size.sum(axes), e.sum(axes)
+            n = x.size // max(1, x.shape[1])
+        elif w.size > 1:
+            n = 1  # a single row: each element is a channel of its own
+        else:
+            size, e, n = size.sum(keepdims=True), e.sum(keepdims=True), x.size
+        e = (e + r.sum(n) * size).reshape(theta["weight"][0].shape)
+        return r.flushed(edx), {"weight": r.flushed(e)}
+
+    return r.flushed(ey), backward
+
+
+def log_softmax_error(r: Rounding, z: np.ndarray, ez: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(log p, E(log p)) of softmax over the last axis: log p = z − m − log Σ e^(z − m)."""
+    shifted = z - z.max(axis=-1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    log_p = shifted - log_sum
+    p, distance = np.exp(log_p), np.abs(np.where(np.isfinite(shifted), shifted, 0))
+    # log Σ e^(z+δ) − log Σ e^z = log Σ p e^δ, at most log Σ p e^E(z)
+    e = ez + np.logaddexp.reduce(log_p + ez, axis=-1, keepdims=True)
+    e += r.u * (distance + np.abs(log_p)) + r.libm * (1 + log_sum) + r.sum(z.shape[-1])
+    e += (p * r.u * distance).sum(axis=-1, keepdims=True)
+    return log_p, e
+
+
+def softmax_error(r: Rounding, log_p: np.ndarray, elog: np.ndarray) -> np.ndarray:
+    """E(p) from log p and its error."""
+    p = np.exp(log_p)
+    return np.minimum(p * np.expm1(np.minimum(elog, 700)) + r.libm * p, 1) + r.tiny
+
+
+def _axis(module: torch.nn.Module, ndim: int) -> int:
+    """The axis that torch takes where none is given."""
+    if module.dim is None:
+        return 0 if ndim in (0, 1, 3) else 1
+    return module.dim
+
+
+def _over_classes(kind: type, forward: Callable, backward: Callable) -> None:
+    """Register a rule for softmax or its logarithm: the work is done over the last axis."""
+
+    @rule.register(kind)
+    def _(module, r, theta, x, ex):
+        axis = _axis(module, x.ndim)
+
+        def last(t):
+            return np.moveaxis(np.atleast_1d(t), axis, -1)
+
+        def back(t):
+            return np.moveaxis(t, -1, axis).reshape(x.shape)
+
+        log_p, elog = log_softmax_error(r, last(x), last(ex))
+        p, ep = np.exp(log_p), softmax_error(r, log_p, elog)
+
+        def backward_(dy, edy):
+            return r.flushed(back(backward(r, p, ep, last(dy), last(edy)))), {}
+
+        return back(forward(elog, ep)), backward_
+
+
+def _softmax_backward(r, p, ep, dy, edy):
+    """dx = p (dy − s), s = Σ dy p."""
+    dy, inner = np.abs(dy), dy - (dy * p).sum(axis=-1, keepdims=True)
+    size = (dy * p).sum(axis=-1, keepdims=True)
+    es = (edy * (p + ep) + dy * ep).sum(axis=-1, keepdims=True) + r.sum(p.shape[-1]) * size
+    # p dy − p s, too, is a way to compute it
+    einner = edy + es + r.u * np.abs(inner) + 2 * r.u * (dy + size)
+    return (p + ep) * einner + ep * np.abs(inner)
+
+
+def _log_softmax_backward(r, p, ep, dy, edy):
+    """dx = dy − p s, s = Σ dy."""
+    dy, size = np.abs(dy), np.abs(dy).sum(axis=-1, keepdims=True)
+    s = np.abs(dy.sum(axis=-1, keepdims=True))
+    es = edy.sum(axis=-1, keepdims=True) + r.sum(p.shape[-1]) * size
+    return edy + ep * (s + es) + p * es + 2 * r.u * (dy + p * s)
+
+
+_over_classes(torch.nn.Softmax, lambda elog, ep: ep, _softmax_backward)
+_over_classes(torch.nn.LogSoftmax, lambda elog, ep: elog, _log_softmax_backward)
+
+
+@rule.register
+def _(module: modules.Maxout, r, theta, x, ex):
+    """Exact, but where rounding may decide which piece is the largest: there dy may go to any."""
+    pieces = x.reshape(*x.shape[:-1], -1, module.pieces)
+    e = ex.reshape(pieces.shape)
+    first = pieces.argmax(axis=-1)[..., None]
+    rest = np.arange(module.pieces) != first
+    rival = np.where(rest, pieces + e, -np.inf).max(axis=-1, keepdims=True)
+    lowest = np.take_along_axis(pieces - e, first, -1)
+    open_ = (rival > lowest) & (pieces + e >= lowest)  # may be the largest, and is not alone
+
+    def backward(dy, edy):
+        dy, edy = np.abs(dy)[..., None], edy[..., None]
+        return np.where(open_, dy + edy, np.where(rest, 0, edy)).reshape(x.shape), {}
+
+    return e.max(axis=-1), backward

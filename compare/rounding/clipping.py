@@ -1,0 +1,36 @@
+"""How rounding errors pass through the clipping of gradients."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from compare.rounding.ball import Ball
+
+
+def clip_rule(clip: Callable, gradients: list[Ball]) -> tuple[Ball | None, list[Ball]]:
+    """(total norm, clipped gradients). clip: functools.partial of a function of torch.nn.utils,
+    its options by name."""
+    if clip.func is torch.nn.utils.clip_grad_norm_:
+        return _norm(gradients, **clip.keywords)
+    if clip.func is torch.nn.utils.clip_grad_value_:
+        limit = clip.keywords["clip_value"]
+        return None, [Ball(np.clip(g.value, -limit, limit), g.e, g.r) for g in gradients]
+    raise TypeError(f"no rounding rule is known for {clip.func.__name__}")
+
+
+def _norm(
+    gradients: list[Ball], max_norm: float, norm_type: float = 2.0, **options: object
+) -> tuple[Ball, list[Ball]]:
+    """‖g‖, and g min(1, max_norm / (‖g‖ + 10⁻⁶)); ‖g + e‖ is at most ‖g‖ + ‖e‖ (Minkowski)."""
+    r = gradients[0].r
+    values, errors = (
+        np.concatenate([np.ravel(t) for t in ts])
+        for ts in ([g.value for g in gradients], [g.e for g in gradients])
+    )
+    value, e = (np.linalg.norm(t, norm_type) for t in (values, errors))
+    norm = Ball(value, e + (r.sum(values.size) + r.libm) * value, r)
+    limit = Ball(np.array(float(max_norm)), r.u * max_norm, r)
+    factor = limit / norm.plus(1e-6)
+    factor = Ball(np.minimum(factor.value, 1.0), factor.e, r)
+    return norm, [g * factor for g in gradients]

@@ -1,0 +1,211 @@
+"""How rounding errors enter and pass through each module: a rule for every one.
+
+Everything is float64, of the tensor's shape, and to first order. E(t) bounds the error of one
+side's t. A rule gets the values and E's of its inputs and returns those of its outputs:
+
+    rule(module, r, theta, x, ex) -> ey, backward      theta: name → (value, E)
+    backward(dy, edy) -> edx, {name: E(gradient)}
+
+`module` is the float64 twin as it was before forward, theta its parameters and buffers.
+
+Sources: Higham, Accuracy and Stability of Numerical Algorithms, ch. 3; for sums, Higham & Mary,
+A new approach to probabilistic rounding error analysis, 2019.
+"""
+
+import copy
+from collections.abc import Callable
+from functools import singledispatch
+
+import numpy as np
+import torch
+
+from compare.rounding.ball import Ball, Rounding
+from torch_ref import modules
+
+Theta = dict[str, tuple[np.ndarray, np.ndarray]]
+Backward = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]
+
+PROBES = 8
+
+
+@singledispatch
+def rule(
+    module: torch.nn.Module, r: Rounding, theta: Theta, x: np.ndarray, ex: np.ndarray
+) -> tuple[np.ndarray, Backward]:
+    """Any other module, as a black box: E is four times the spread of its results when inputs
+    and parameters are moved at random, up or down, by their errors and by the rounding of a sum
+    over all they go into: a row of the input in forward, the whole batch in backward."""
+    box = _BlackBox(module, r, theta)
+    forward = box.spread(x[0].size if x.ndim > 1 else x.size, (x, ex))
+
+    def backward(dy: np.ndarray, edy: np.ndarray):
+        e = box.spread(x.size, (x, ex), (dy, edy))
+        return e.pop(""), e
+
+    return forward[""], backward
+
+
+@singledispatch
+def buffer_rule(
+    module: torch.nn.Module, r: Rounding, theta: Theta, x: np.ndarray, ex: np.ndarray
+) -> dict[str, np.ndarray]:
+    """{name: E} of the buffers after forward. Any other module, as a black box."""
+    if not dict(module.named_buffers()):
+        return {}
+    e = _BlackBox(module, r, theta).spread(x.size, (x, ex))
+    return {name: e[name] for name, _ in module.named_buffers()}
+
+
+class _BlackBox:
+    """The results of a module at values moved at random."""
+
+    def __init__(self, module: torch.nn.Module, r: Rounding, theta: Theta) -> None:
+        self.module, self.r, self.theta = module, r, theta
+        self.parameters = [name for name, _ in module.named_parameters()]
+        self.generator = np.random.default_rng(0)
+
+    def results(self, move, x: tuple, dy: tuple | None) -> dict[str, np.ndarray]:
+        """With `move` applied to everything given: {"": y, buffer: its value afterwards}, or the
+        gradients, {"": dx, parameter: …}."""
+        module = copy.deepcopy(self.module)  # its buffers and random numbers are used up
+        point = move(*x).requires_grad_()
+        inner = {
+            name: move(*self.theta[name]) if value.is_floating_point() else value.clone()
+            for name, value in (*module.named_parameters(), *module.named_buffers())
+        }
+        sources = {"": point} | {n: inner[n].requires_grad_() for n in self.parameters}
+        y = torch.func.functional_call(module, inner, (point,))
+        if dy is None:
+            after = {name: inner[name] for name, _ in module.named_buffers()}
+            return {name: v.detach().numpy() for name, v in ({"": y} | after).items()}
+        found = torch.autograd.grad(y, list(sources.values()), move(*dy), allow_unused=True)
+        return {
+            name: np.zeros(source.shape) if g is None else g.numpy()
+            for (name, source), g in zip(sources.items(), found, strict=True)
+        }
+
+    def spread(self, terms: int, x: tuple, dy: tuple | None = None) -> dict[str, np.ndarray]:
+        relative = self.r.sum(max(1, terms))
+
+        def moved(value: np.ndarray, e: np.ndarray) -> torch.Tensor:
+            signs = self.generator.choice([-1.0, 1.0], np.shape(value))
+            return torch.tensor(value + (e + relative * np.abs(value)) * signs)
+
+        exact = self.results(lambda value, _: torch.tensor(value), x, dy)
+        probes = [self.results(moved, x, dy) for _ in range(PROBES)]
+        return {
+            name: 4 * np.max([np.abs(probe[name] - value) for probe in probes], axis=0)
+            + self.r.libm * np.abs(value).max(initial=0)
+            + self.r.tiny
+            for name, value in exact.items()
+        }
+
+
+@rule.register
+def _(module: torch.nn.Linear, r, theta, x, ex):
+    """y = x Wᵀ + b; dx = dy W; dW = dyᵀ x; db = Σ dy."""
+    w, ew = (np.abs(v) for v in theta["weight"])
+    shape, x, ex = x.shape, np.abs(x).reshape(-1, w.shape[1]), ex.reshape(-1, w.shape[1])
+    ey = ex @ w.T + (x + ex) @ ew.T + r.sum(w.shape[1] + 1) * (x @ w.T)
+    if "bias" in theta:
+        b, eb = theta["bias"]
+        ey += eb + r.sum(w.shape[1] + 1) * np.abs(b)
+
+    def backward(dy, edy):
+        dy, edy = np.abs(dy).reshape(-1, w.shape[0]), edy.reshape(-1, w.shape[0])
+        edx = edy @ w + (dy + edy) @ ew + r.sum(w.shape[0]) * (dy @ w)
+        n = r.sum(len(x))
+        gradients = {"weight": r.flushed(edy.T @ x + (dy + edy).T @ ex + n * (dy.T @ x))}
+        if "bias" in theta:
+            # added row after row: in equal rows every rounding has the same sign
+            gradients["bias"] = edy.sum(0) + len(x) * r.u * dy.sum(0)
+        return r.flushed(edx.reshape(shape)), gradients
+
+    return r.flushed(ey.reshape(*shape[:-1], w.shape[0])), backward
+
+
+@rule.register
+def _(module: torch.nn.Identity, r, theta, x, ex):
+    return ex, lambda dy, edy: (edy, {})
+
+
+@rule.register
+def _(module: torch.nn.Flatten, r, theta, x, ex):
+    ey = module(torch.tensor(ex)).numpy()
+    return ey, lambda dy, edy: (edy.reshape(x.shape), {})
+
+
+@rule.register
+def _(module: modules.Dropout, r, theta, x, ex):
+    """y = m x, with the factor m of the mask rounded, too; dx = m dy."""
+    factor = copy.deepcopy(module)(torch.ones(x.shape, dtype=torch.float64)).numpy()
+
+    def scaled(t, e):
+        return r.flushed(factor * e + 2 * r.u * np.abs(factor * t) * (factor != 1))
+
+    return scaled(x, ex), lambda dy, edy: (scaled(dy, edy), {})
+
+
+@rule.register
+def _(module: torch.nn.BatchNorm1d, r, theta, x, ex):
+    """y = (x − μ) γ/√(v + ε) + β, with statistics of the batch or running ones."""
+    own, (mean, variance) = _batch_statistics(module, r, theta, x, ex)
+    inverse = Ball(np.ones(()), 0.0, r) / variance.plus(module.eps).sqrt()
+    shape = mean.value.shape
+    weight = _per_channel(theta.get("weight", (np.ones(()), np.zeros(()))), shape, r)
+    bias = _per_channel(theta.get("bias", (np.zeros(()), np.zeros(()))), shape, r)
+    d = Ball(x, ex, r) - mean
+    y = d * inverse * weight + bias
+    # x α + (β − μ α), with α = γ/√(v + ε), is a way to compute it
+    alpha = np.abs((inverse * weight).value)
+    ey = y.e + 3 * r.u * alpha * (np.abs(x) + np.abs(mean.value))
+    axes = tuple(k for k in range(x.ndim) if k != 1)
+
+    def backward(dy, edy):
+        dy = Ball(dy, edy, r)
+        inner, product = dy, (dy * d).sum(axes)
+        if own:  # dx = (dy − mean(dy) − d v⁻¹ mean(dy d)) γ/√v, with v + ε for v
+            share = 1 / (x.size // x.shape[1])
+            inner = dy - share * dy.sum(axes) - d * (inverse * inverse * (share * product))
+        dx = inner * inverse * weight
+        gradients = {"weight": (product * inverse).e, "bias": dy.sum(axes).e}
+        return r.flushed(dx.e), {
+            name: r.flushed(e.reshape(-1)) for name, e in gradients.items() if name in theta
+        }
+
+    return r.flushed(ey), backward
+
+
+def _per_channel(pair: tuple[np.ndarray, np.ndarray], shape: tuple, r: Rounding) -> Ball:
+    value, e = (np.broadcast_to(t.reshape(shape if t.size > 1 else ()), shape) for t in pair)
+    return Ball(value, e, r)
+
+
+def _batch_statistics(
+    module: torch.nn.BatchNorm1d, r: Rounding, theta: Theta, x: np.ndarray, ex: np.ndarray
+) -> tuple[bool, tuple[Ball, Ball]]:
+    """Whether they are the batch's own; mean and variance as (1, C) or (1, C, 1)."""
+    axes, shape = tuple(k for k in range(x.ndim) if k != 1), (1, -1, *[1] * (x.ndim - 2))
+    if not module.training and "running_mean" in theta:
+        names = ("running_mean", "running_var")
+        return False, tuple(Ball(*(t.reshape(shape) for t in theta[n]), r) for n in names)
+    share = 1 / (x.size // x.shape[1])
+    mean = share * Ball(x, ex, r).sum(axes)
+    d = Ball(x, ex, r) - mean
+    return True, (mean, share * (d * d).sum(axes))
+
+
+@buffer_rule.register
+def _(module: torch.nn.BatchNorm1d, r, theta, x, ex):
+    """running ← (1 − m) running + m batch, with the unbiased variance."""
+    if not module.training or "running_mean" not in theta:
+        return {name: e for name, (_, e) in theta.items() if name.startswith(("running", "num"))}
+    n = x.size // x.shape[1]
+    _, (mean, variance) = _batch_statistics(module, r, theta, x, ex)
+    count = float(theta["num_batches_tracked"][0]) + 1
+    m = 1 / count if module.momentum is None else module.momentum
+    after = {"num_batches_tracked": np.zeros(())}
+    for name, batch in (("running_mean", mean), ("running_var", n / (n - 1) * variance)):
+        running = Ball(*(t.reshape(batch.value.shape) for t in theta[name]), r)
+        after[name] = r.flushed(((1 - m) * running + m * batch).e.reshape(-1))
+    return after
