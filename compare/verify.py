@@ -1,4 +1,4 @@
-"""`handgrad verify`: the homework's two updates, then every public name of manual's nn and optim."""
+"""`handgrad verify`: the homework's two updates, then all that manual.nn and manual.optim have."""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
