@@ -12,5 +12,32 @@ class HalfSquaredError(torch.nn.Module):
         return ((prediction - target) ** 2).sum() / 2
 
 
+class Arctan(torch.nn.Module):
+    """arctan(x), element by element."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.atan(x)
+
+
+class Maxout(torch.nn.Module):
+    """The largest of `pieces` consecutive elements of the last dimension."""
+
+    def __init__(self, pieces: int = 2) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = x.reshape(*x.shape[:-1], x.shape[-1] // self.pieces, self.pieces)
+        return parts.max(dim=-1).values
+
+
+class Step(torch.nn.Module):
+    """0 for x < 0, 1 for x >= 0. Made of sgn and ceil, whose derivative torch has as 0 (it has
+    none of heaviside)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x.isnan(), x.detach(), ((x.sgn() + 1) / 2).ceil())
+
+
 class Sequential(torch.nn.Sequential):
     """The twin of a manual Sequential, as distinct from one that is the twin of a single module."""

@@ -1,6 +1,16 @@
 """Modules and losses, torch.nn name for name, each with its backward written out."""
 
-from manual.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from manual.nn.activations import (
+    ELU,
+    GELU,
+    Arctan,
+    Identity,
+    LogSigmoid,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from manual.nn.containers import Sequential
 from manual.nn.criterion import Criterion
 from manual.nn.cross_entropy import CrossEntropyLoss
@@ -8,18 +18,32 @@ from manual.nn.linear import Linear
 from manual.nn.losses import HalfSquaredError, MSELoss
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
+from manual.nn.piecewise import LeakyReLU, Maxout, PReLU, ReLU, Step
+from manual.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "Arctan",
     "Criterion",
     "CrossEntropyLoss",
     "HalfSquaredError",
     "Identity",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
     "MSELoss",
+    "Maxout",
     "Module",
+    "PReLU",
     "Parameter",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Step",
     "Tanh",
 ]

@@ -1,0 +1,20 @@
+"""Numbers that a constructor is given: refused here with one error that names them."""
+
+import math
+
+import numpy as np
+
+
+def finite_number(what: str, value: float) -> float:
+    """The value, if it is a real number, neither infinite nor NaN. Raises ValueError."""
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not real or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, got {value!r}")
+    return value if isinstance(value, int | float) else float(value)
+
+
+def whole_number(what: str, value: int, least: int = 1) -> int:
+    """The value as an int, if it is a whole number, at least `least`. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{what} must be a whole number >= {least}, got {value!r}")
+    return int(value)

@@ -1,0 +1,174 @@
+"""Activations made of straight pieces. Their kinks have no derivative: there, torch's choice."""
+
+import numpy as np
+
+from manual.nn.checks import finite_number, whole_number
+from manual.nn.module import InputError, Module, check_array
+from manual.nn.parameter import FLOATS, Parameter
+
+
+class ReLU(Module):
+    """f(x) = max(x, 0). A NaN stays NaN."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        check_array("ReLU: x", x)
+        y = np.asarray(np.maximum(x, 0))
+        self.saved = (y,)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """f'(x) = 1 for x > 0 and 0 for x < 0; at the kink x = 0 torch's choice, 0.
+
+        y ≤ 0 exactly where x ≤ 0, so dx = 0 there and dy elsewhere (also where x is NaN).
+        """
+        (y,) = self.recall()
+        check_array("ReLU: dy", dy, y.shape, y.dtype)
+        return np.where(y <= 0, dy.dtype.type(0), dy)
+
+
+class LeakyReLU(Module):
+    """f(x) = x for x > 0, s x for x ≤ 0, with s = negative_slope, any finite number.
+
+    Raises ValueError for another.
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = finite_number("LeakyReLU: negative_slope", negative_slope)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        check_array("LeakyReLU: x", x)
+        number = x.dtype.type
+        slope = np.where(x > 0, number(1), number(self.negative_slope))
+        self.saved = (slope,)
+        return _product(slope, x)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """f' = 1 for x > 0 and s for x < 0; at the kink x = 0 torch's choice, s. dx = dy f'."""
+        (slope,) = self.recall()
+        check_array("LeakyReLU: dy", dy, slope.shape, slope.dtype)
+        return _product(slope, dy)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class PReLU(Module):
+    """f(x) = x for x > 0, w_c x for x ≤ 0, with a learnt slope w_c (He, Zhang, Ren & Sun 2015).
+
+    weight: (num_parameters,), which starts as `init` everywhere: one slope for all elements, or
+    one for each channel c. The channels are dimension 1 of x; an x of rank 1 is one channel.
+    dtype: float32 (default), float64 or longdouble.
+    Raises ValueError for a num_parameters below 1 or an `init` that is not finite.
+    """
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, dtype: np.dtype | None = None
+    ) -> None:
+        self.num_parameters = whole_number("PReLU: num_parameters", num_parameters)
+        self.init = finite_number("PReLU: init", init)
+        dtype = np.dtype(np.float32 if dtype is None else dtype)
+        if dtype not in FLOATS:
+            raise TypeError(f"PReLU: dtype must be float32, float64 or longdouble, got {dtype}")
+        self.weight = Parameter(np.full(self.num_parameters, self.init, dtype))
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x: any shape, with `num_parameters` channels where that is not 1, in the dtype of the
+        weight. Raises DtypeError or InputError."""
+        check_array("PReLU: x", x, dtype=self.weight.dtype)
+        channels = x.shape[1] if x.ndim > 1 else 1
+        if self.num_parameters != 1 and (x.ndim == 0 or channels != self.num_parameters):
+            raise InputError(
+                f"PReLU: expected x with {self.num_parameters} channels (dimension 1), "
+                f"got {channels} in shape {x.shape}"
+            )
+        weight = self.weight.data.reshape(-1, *[1] * (x.ndim - 2))  # (C, 1, …), beside (N, C, …)
+        weight = weight if self.num_parameters > 1 else weight.flat[0]
+        slope = np.where(x > 0, x.dtype.type(1), weight)
+        self.saved = x, slope
+        return _product(slope, x)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """f' = 1 for x > 0 and w_c for x < 0; at the kink x = 0 torch's choice, w_c. dx = dy f'."""
+        self.backward_parameters(dy)
+        _, slope = self.recall()
+        return _product(slope, dy)
+
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """The gradient of the weight alone.
+
+        ∂y/∂w_c = x where x ≤ 0 in channel c, and 0 elsewhere, summed over all that share w_c:
+            dw_c = Σ [x ≤ 0] x dy           over every dimension but 1 (one slope: over all)
+        """
+        x, _ = self.recall()
+        check_array("PReLU: dy", dy, x.shape, x.dtype)
+        over = tuple(k for k in range(x.ndim) if k != 1 or self.num_parameters == 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # as in _product
+            dweight = np.where(x > 0, x.dtype.type(0), x * dy).sum(axis=over)
+        self.weight.overwrite_grad()[...] = dweight
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class Step(Module):
+    """f(x) = 0 for x < 0, 1 for x ≥ 0: the threshold unit of the perceptron. A NaN stays NaN.
+
+    Its gradient is 0 everywhere: f is flat on both sides of its jump, and at the jump it has no
+    derivative. So nothing before a Step learns by gradient descent; the perceptron's own rule
+    does not need a derivative.
+    """
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        check_array("Step: x", x)
+        self.saved = x.shape, x.dtype
+        return np.asarray(np.heaviside(x, x.dtype.type(1)))
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """f'(x) = 0 for x ≠ 0, and by convention at the jump x = 0 too, so dx = 0."""
+        check_array("Step: dy", dy, *self.recall())
+        return np.zeros_like(dy)
+
+
+class Maxout(Module):
+    """y_i = max of `pieces` consecutive elements of the last dimension (Goodfellow et al. 2013).
+
+    Sequential(Linear(n, m * pieces), Maxout(pieces)) is their maxout unit, m times:
+    y_i = max_k (w_ik · x + b_ik). A NaN among the elements gives NaN.
+    Raises ValueError for a `pieces` below 1.
+    """
+
+    def __init__(self, pieces: int = 2) -> None:
+        self.pieces = whole_number("Maxout: pieces", pieces)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x: (…, out · pieces) → y: (…, out). Raises InputError for another last dimension."""
+        check_array("Maxout: x", x)
+        if x.ndim == 0 or x.shape[-1] % self.pieces:
+            raise InputError(
+                f"Maxout: expected x of shape (…, a multiple of {self.pieces}), got {x.shape}"
+            )
+        parts = x.reshape(*x.shape[:-1], x.shape[-1] // self.pieces, self.pieces)
+        first = parts.argmax(axis=-1, keepdims=True)  # NaN counts as the largest
+        self.saved = first, x.shape, x.dtype
+        return np.take_along_axis(parts, first, axis=-1)[..., 0]
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy: (…, out) → dx: (…, out · pieces).
+
+        y_i is the element at k* = argmax_k, so ∂y_i/∂x_ik = [k = k*] and dx_ik = [k = k*] dy_i.
+        Where several are equal it is the first of them, as in torch.
+        """
+        first, shape, dtype = self.recall()
+        check_array("Maxout: dy", dy, first.shape[:-1], dtype)
+        dx = np.zeros((*first.shape[:-1], self.pieces), dtype)
+        np.put_along_axis(dx, first, dy[..., None], axis=-1)
+        return dx.reshape(shape)
+
+    def extra_repr(self) -> str:
+        return f"pieces={self.pieces}"
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b, where as in torch an overflow is ±inf and 0 · inf is NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(a * b)

@@ -1,0 +1,112 @@
+"""Softmax and its logarithm over one axis, in the stable form of the lecture notes: the maximum
+is subtracted first. A row that has only −inf, or +inf or NaN anywhere, gives NaN, as in torch."""
+
+import warnings
+
+import numpy as np
+
+from manual.nn.module import Module, check_array
+
+
+class Softmax(Module):
+    """y_i = e^(x_i) / Σ_j e^(x_j), over the dimension `dim` (negative: from the end).
+
+    dim=None is the dimension 0 for x of rank 0, 1 and 3, and 1 otherwise, with torch's warning.
+    Raises TypeError for a dim that is not a whole number; IndexError in forward for one x lacks.
+    """
+
+    def __init__(self, dim: int | None = None) -> None:
+        self.dim = _checked("Softmax", dim)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """With m = max x: e^(x_i − m) / Σ_j e^(x_j − m). No e^… exceeds 1 and one of them is 1."""
+        check_array("Softmax: x", x)
+        axis = _axis(self, "softmax", x.ndim)
+        y = np.exp(_below_maximum(np.atleast_1d(x), axis))
+        y /= y.sum(axis=axis, keepdims=True)
+        y = y.reshape(x.shape)
+        self.saved = y, axis
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """∂y_j/∂x_i = y_j ([i = j] − y_i), so dx_i = Σ_j dy_j ∂y_j/∂x_i, which is
+
+        dx_i = y_i (dy_i − Σ_j dy_j y_j).
+        """
+        y, axis = self.recall()
+        check_array("Softmax: dy", dy, y.shape, y.dtype)
+        y, dx = np.atleast_1d(y, dy)
+        dx = dx - (dx * y).sum(axis=axis, keepdims=True)
+        dx *= y
+        return dx.reshape(dy.shape)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Module):
+    """y_i = log softmax(x)_i = x_i − log Σ_j e^(x_j), over the dimension `dim`, as in Softmax."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        self.dim = _checked("LogSoftmax", dim)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """With m = max x: (x_i − m) − log Σ_j e^(x_j − m): no overflow, no log of 0.
+
+        One term of the sum is 1. The others are summed alone and log1p adds it: where one x_i is
+        far above the rest, its y_i ≈ −(their sum) would lose its digits beside the 1.
+        """
+        check_array("LogSoftmax: x", x)
+        axis = _axis(self, "log_softmax", x.ndim)
+        y = _below_maximum(np.atleast_1d(x), axis)
+        if y.size:
+            terms = np.exp(y)
+            np.put_along_axis(terms, y.argmax(axis=axis, keepdims=True), 0, axis=axis)
+            y -= np.log1p(terms.sum(axis=axis, keepdims=True))
+        y = y.reshape(x.shape)
+        self.saved = y, axis
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """∂y_j/∂x_i = [i = j] − p_i with p = softmax(x) = e^y, so
+
+        dx_i = dy_i − p_i Σ_j dy_j.
+        """
+        y, axis = self.recall()
+        check_array("LogSoftmax: dy", dy, y.shape, y.dtype)
+        y, dx = np.atleast_1d(y, dy)
+        dx = dx - np.exp(y) * dx.sum(axis=axis, keepdims=True)
+        return dx.reshape(dy.shape)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+def _below_maximum(x: np.ndarray, axis: int) -> np.ndarray:
+    """x − max x, a new array; of an empty axis there is nothing to subtract from."""
+    with np.errstate(over="ignore", invalid="ignore"):  # −inf is the right limit; inf − inf = NaN
+        return x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+
+
+def _checked(name: str, dim: int | None) -> int | None:
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer | None):
+        raise TypeError(f"{name}: dim must be a whole number or None, got {dim!r}")
+    return dim
+
+
+def _axis(module: Softmax | LogSoftmax, function: str, ndim: int) -> int:
+    """The dimension to work along; as in torch, an x of rank 0 counts as one of rank 1."""
+    dim, rank = module.dim, max(ndim, 1)
+    if dim is None:
+        warnings.warn(
+            f"Implicit dimension choice for {function} has been deprecated. "
+            "Change the call to include dim=X as an argument.",
+            stacklevel=4,  # this function, forward, __call__, the caller
+        )
+        return 0 if ndim in (0, 1, 3) else 1
+    if not -rank <= dim < rank:
+        raise IndexError(
+            f"{type(module).__name__}: dim must be in [{-rank}, {rank - 1}] for x of rank {ndim}, "
+            f"got {dim}"
+        )
+    return int(dim)
