@@ -12,5 +12,14 @@ class HalfSquaredError(torch.nn.Module):
         return ((prediction - target) ** 2).sum() / 2
 
 
+class SumSquaredError(torch.nn.Module):
+    """Σ (ŷ − y)², over every element."""
+
+    reduction = "sum"
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return ((prediction - target) ** 2).sum()
+
+
 class Sequential(torch.nn.Sequential):
     """The twin of a manual Sequential, as distinct from one that is the twin of a single module."""

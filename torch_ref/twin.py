@@ -109,6 +109,7 @@ _same_name(nn.Sigmoid)
 _same_name(nn.Tanh)
 _same_name(nn.ReLU)
 _same_name(nn.HalfSquaredError)
+_same_name(nn.SumSquaredError)
 _same_name(nn.MSELoss, "reduction")
 
 

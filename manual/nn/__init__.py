@@ -5,7 +5,7 @@ from manual.nn.containers import Sequential
 from manual.nn.criterion import Criterion
 from manual.nn.cross_entropy import CrossEntropyLoss
 from manual.nn.linear import Linear
-from manual.nn.losses import HalfSquaredError, MSELoss
+from manual.nn.losses import HalfSquaredError, MSELoss, SumSquaredError
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
 
@@ -21,5 +21,6 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "SumSquaredError",
     "Tanh",
 ]
