@@ -39,5 +39,14 @@ class Step(torch.nn.Module):
         return torch.where(x.isnan(), x.detach(), ((x.sgn() + 1) / 2).ceil())
 
 
+class SumSquaredError(torch.nn.Module):
+    """Σ (ŷ − y)², over every element."""
+
+    reduction = "sum"
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return ((prediction - target) ** 2).sum()
+
+
 class Sequential(torch.nn.Sequential):
     """The twin of a manual Sequential, as distinct from one that is the twin of a single module."""

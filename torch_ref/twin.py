@@ -121,6 +121,7 @@ _same_name(nn.LogSoftmax, "dim")
 _same_name(nn.Maxout, "pieces")
 _same_name(nn.Step)
 _same_name(nn.HalfSquaredError)
+_same_name(nn.SumSquaredError)
 _same_name(nn.MSELoss, "reduction")
 
 

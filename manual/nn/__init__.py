@@ -15,7 +15,7 @@ from manual.nn.containers import Sequential
 from manual.nn.criterion import Criterion
 from manual.nn.cross_entropy import CrossEntropyLoss
 from manual.nn.linear import Linear
-from manual.nn.losses import HalfSquaredError, MSELoss
+from manual.nn.losses import HalfSquaredError, MSELoss, SumSquaredError
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
 from manual.nn.piecewise import LeakyReLU, Maxout, PReLU, ReLU, Step
@@ -45,5 +45,6 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Step",
+    "SumSquaredError",
     "Tanh",
 ]

@@ -31,6 +31,23 @@ class HalfSquaredError(Criterion):
         return self._dloss(dloss, (), difference.dtype) * difference
 
 
+class SumSquaredError(Criterion):
+    """L = Σ (ŷ − y)², over every element, neither halved nor averaged: the lecture notes' R."""
+
+    def __init__(self) -> None:
+        super().__init__("sum")
+
+    def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating:
+        difference = _difference("SumSquaredError", prediction, target)
+        self.saved = (difference,)
+        return np.dot(difference.ravel(), difference.ravel())
+
+    def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
+        """∂L/∂ŷ_i = 2 (ŷ_i − y_i)."""
+        (difference,) = self.recall()
+        return self._dloss(dloss, (), difference.dtype) * (2 * difference)
+
+
 class MSELoss(Criterion):
     """L_i = (ŷ_i − y_i)²; "mean" divides the sum by the number of elements, not of rows."""
 

@@ -8,7 +8,8 @@ from manual import nn
 REDUCTIONS = ["mean", "sum", "none"]
 DTYPES = [np.float32, np.float64, np.longdouble]
 RNG = np.random.default_rng
-SQUARED = [nn.HalfSquaredError(), *[nn.MSELoss(reduction) for reduction in REDUCTIONS]]
+SUMS = [nn.HalfSquaredError, nn.SumSquaredError]
+SQUARED = [*[kind() for kind in SUMS], *[nn.MSELoss(reduction) for reduction in REDUCTIONS]]
 named = {"ids": lambda value: f"{type(value).__name__}-{getattr(value, 'reduction', value)}"}
 
 
@@ -32,6 +33,8 @@ def test_squared_errors_by_hand(criterion):
     loss, dloss = criterion(prediction, target), np.full((2, 2), -3.0)
     if isinstance(criterion, nn.HalfSquaredError):
         factor, expected = 1, 7
+    elif isinstance(criterion, nn.SumSquaredError):
+        factor, expected = 2, 14
     else:
         factor = 0.5 if criterion.reduction == "mean" else 2
         expected = {"mean": 3.5, "sum": 14, "none": difference**2}[criterion.reduction]
@@ -75,7 +78,8 @@ def each(reduction):
     yield nn.MSELoss(reduction), x, x, () if scalar else (4, 3)
     yield nn.CrossEntropyLoss(reduction=reduction), x, np.arange(4) % 3, () if scalar else (4,)
     if reduction == "sum":
-        yield nn.HalfSquaredError(), x, x, ()
+        for kind in SUMS:
+            yield kind(), x, x, ()
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -107,7 +111,7 @@ def test_dloss_is_one_for_a_scalar_and_required_for_an_array(reduction):
             assert np.array_equal(criterion.backward(), criterion.backward(np.ones(())))
 
 
-@pytest.mark.parametrize("kind", [nn.MSELoss, nn.CrossEntropyLoss, nn.HalfSquaredError])
+@pytest.mark.parametrize("kind", [nn.MSELoss, nn.CrossEntropyLoss, *SUMS])
 def test_backward_before_forward(kind):
     with pytest.raises(RuntimeError, match=f"{kind.__name__}.backward called before forward"):
         kind().backward()
@@ -124,7 +128,7 @@ def test_bad_reduction(kind, bad):
 def test_defaults_are_torchs():
     assert nn.MSELoss().reduction == nn.CrossEntropyLoss().reduction == "mean"
     assert nn.CrossEntropyLoss().ignore_index == -100
-    assert nn.HalfSquaredError().reduction == "sum"
+    assert all(kind().reduction == "sum" for kind in SUMS)
 
 
 def test_a_criterion_must_define_both_directions():
