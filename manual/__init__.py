@@ -1,5 +1,6 @@
 """Backprop written by hand in NumPy: torch.nn name for name, each backward beside its forward."""
 
-from manual import init, nn, optim, training
+from manual import init, nn, optim, perceptron, training
+from manual.perceptron import Perceptron
 
-__all__ = ["init", "nn", "optim", "training"]
+__all__ = ["Perceptron", "init", "nn", "optim", "perceptron", "training"]
