@@ -54,10 +54,12 @@ class Perceptron:
         dtype: np.dtype | None = None,
     ) -> None:
         _check_whole("in_features", in_features)
-        if dtype is not None and np.dtype(dtype) not in FLOATS:
-            raise TypeError(
-                f"Perceptron: dtype must be float32, float64 or longdouble, got {dtype}"
-            )
+        if dtype is not None:
+            dtype = np.dtype(dtype)
+            if dtype not in FLOATS:
+                raise TypeError(
+                    f"Perceptron: dtype must be float32, float64 or longdouble, got {dtype}"
+                )
         if weight is None:
             weight = np.zeros(in_features, np.float32 if dtype is None else dtype)
         check_array("Perceptron: weight", weight, (in_features,), dtype)
