@@ -41,6 +41,12 @@ def plot(rows: list[dict], title: str, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
         axes.set_axisbelow(True)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG, whole or not at all; the folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     replace(path, buffer.getvalue())

@@ -1,5 +1,17 @@
 """Backprop written by hand in NumPy: torch.nn name for name, each backward beside its forward."""
 
-from manual import init, nn, optim, training
+from manual import descent, init, nn, optim, perceptron, training
+from manual.descent import newton_raphson, steepest_descent
+from manual.perceptron import Perceptron
 
-__all__ = ["init", "nn", "optim", "training"]
+__all__ = [
+    "Perceptron",
+    "descent",
+    "init",
+    "newton_raphson",
+    "nn",
+    "optim",
+    "perceptron",
+    "steepest_descent",
+    "training",
+]
