@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from compare.trace import BackwardError, manual_step, torch_step
+from compare.trace import BackwardError, Run, manual_step, torch_step
 from manual import nn, optim
 from torch_ref import twins
 
@@ -82,11 +82,11 @@ def check(name: str, dtype: np.dtype) -> pd.DataFrame:
     (largest, absolute), allowed, verdict ("ok", "mismatch" or "missing").
     """
     net, criterion, optimizer, x, y = problem(name, dtype)
-    torch_side = twins(net, criterion, optimizer)
+    torch_side = Run(*twins(net, criterion, optimizer))
     tensors = torch.from_numpy(x), torch.from_numpy(y)
-    theirs = torch_step(*torch_side, *tensors)
+    theirs = torch_step(torch_side, *tensors)
     try:
-        mine = manual_step(net, criterion, optimizer, x, y)
+        mine = manual_step(Run(net, criterion, optimizer), x, y)
     except BackwardError as error:  # what it did not come to is missing
         mine = error.rows
     expected = exact(name)

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 
 from compare.rounding import Ball, Rounding, buffer_rule, clip_rule, loss_rule, rule, update_rule
-from compare.trace import RESIDUALS, Run, dotted, torch_step
+from compare.trace import RESIDUALS, Draw, Run, dotted, torch_step
 from torch_ref import modules
 
 PROBES = 8
-Draw = Callable[[tuple], np.ndarray]
 Backward = Callable[[np.ndarray], np.ndarray]
 
 
@@ -43,7 +42,9 @@ class Bounds:
                     if v is not None
                 }
 
-    def step(self, x: torch.Tensor, y: torch.Tensor, draw: Draw) -> dict[str, np.ndarray]:
+    def step(
+        self, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = None
+    ) -> dict[str, np.ndarray]:
         """Take one step on the float64 twins; row name → 2 E, an array of the tensor's shape."""
         r, optimizer = self.rounding, self.run.optimizer
         self.steps += 1

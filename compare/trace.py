@@ -9,6 +9,7 @@ import torch
 from manual import nn, optim
 from torch_ref import modules
 
+Draw = Callable[[tuple], np.ndarray]
 RESIDUALS = nn.Residual | modules.Residual
 
 
@@ -59,14 +60,12 @@ class Run(NamedTuple):
 
     net: Any
     criterion: Any
-    optimizer: Any
-    scheduler: Any
-    clip: Callable | None
+    optimizer: Any = None
+    scheduler: Any = None
+    clip: Callable | None = None
 
 
-def manual_step(
-    run: Run, x: np.ndarray, y: np.ndarray, draw: Callable[[tuple], np.ndarray]
-) -> list[Tensor]:
+def manual_step(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None = None) -> list[Tensor]:
     """Run one step on manual's side (which it changes, and x where a module does); record it.
 
     draw(shape): the cotangent of a loss that is no scalar. A gradient that no backward wrote is
@@ -202,7 +201,7 @@ def _forget(net: nn.Module) -> None:
 
 
 def torch_step(
-    run: Run, x: torch.Tensor, y: torch.Tensor, draw: Callable[[tuple], np.ndarray]
+    run: Run, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = None
 ) -> list[Tensor]:
     """The same on torch's side; the gradients are autograd's."""
     net, criterion = run.net, run.criterion

@@ -64,14 +64,14 @@ class Draw(NamedTuple):
         return tuple(self.width(low, 5) for _ in range(rank))
 
     def normal(self, *shape: int) -> np.ndarray:
-        return self.generator.normal(size=shape).astype(self.dtype)
+        return np.asarray(self.generator.normal(size=shape), self.dtype)
 
     def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
-        return self.generator.uniform(low, high, shape).astype(self.dtype)
+        return np.asarray(self.generator.uniform(low, high, shape), self.dtype)
 
     def kinked(self, *shape: int) -> np.ndarray:
         """Of both signs, some exactly at 0 and -0 where there is room."""
-        x = 3 * self.normal(*shape)
+        x = np.asarray(3 * self.normal(*shape))
         if x.size > 3:
             x.flat[:2] = 0, -0.0
         return x

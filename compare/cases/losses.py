@@ -50,7 +50,9 @@ def _binary(draw: Draw) -> Iterator[Case]:
                 yield _case(nn.BCELoss(**options), options, nn.Sigmoid(), x, y)
                 if shape:
                     options["pos_weight"] = draw.uniform(0.5, 3, shape[-1])
-                yield _case(nn.BCEWithLogitsLoss(**options), options, nn.Identity(), 5 * x, y)
+                yield _case(
+                    nn.BCEWithLogitsLoss(**options), options, nn.Identity(), np.asarray(5 * x), y
+                )
     x = draw.normal(3, 2) * 1e4
     options = {"reduction": "mean"}
     y = draw.uniform(0, 1, 3, 2)

@@ -7,7 +7,7 @@ import torch
 from compare import assert_equivalent, homework
 from compare.rounding import Rounding, loss_rule, rule, update_rule
 from compare.tolerance import Bounds
-from compare.trace import manual_step, torch_step
+from compare.trace import Run, manual_step, torch_step
 from manual import nn, optim
 from torch_ref import twins
 from torch_ref.modules import HalfSquaredError
@@ -292,8 +292,8 @@ def test_no_row_of_an_ordinary_network_leaves_room_for_a_mistake():
     exact = twins(net, nn.CrossEntropyLoss(), optimizer, dtype=torch.float64)
     x, y = torch.from_numpy(g.normal(size=(16, 9))), torch.from_numpy(g.integers(0, 4, 16))
     again = twins(net, nn.CrossEntropyLoss(), optimizer, dtype=torch.float64)
-    values = {row.name: np.abs(row.value) for row in torch_step(*again, x, y)}
-    allowed = Bounds(*exact, np.dtype(np.float32)).step(x, y)
+    values = {row.name: np.abs(row.value) for row in torch_step(Run(*again), x, y)}
+    allowed = Bounds(Run(*exact), np.dtype(np.float32)).step(x, y)
     assert (allowed.pop("x") == 0).all()
     for name in values.keys() - {"x"}:
         value = values[name.replace("updated", "grad")].ravel()
@@ -348,7 +348,7 @@ def test_a_recorded_step_keeps_what_was_given_and_leaves_nothing_behind():
         g = np.random.default_rng(0)
         net = nn.Sequential(nn.Linear(3, 4, generator=g), activation)
         x, y = (g.normal(size=(5, n)).astype(np.float32) for n in (3, 4))
-        step = manual_step(net, nn.MSELoss(), None, x, y)
+        step = manual_step(Run(net, nn.MSELoss()), x, y)
         rows.append({row.name: row.value for row in step})
         assert not any({"forward", "backward"} & vars(module).keys() for module in net)
     assert np.abs(rows[1]["d_activation.1"]).min() > 0

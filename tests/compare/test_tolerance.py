@@ -7,7 +7,7 @@ import torch
 import torch_ref
 from compare.rounding import Rounding, loss_rule, rule
 from compare.tolerance import Bounds
-from compare.trace import manual_step, torch_step
+from compare.trace import Run, manual_step, torch_step
 from manual import nn, optim
 from torch_ref import twins
 
@@ -46,14 +46,16 @@ def test_the_true_error_of_either_side_stays_within_its_half(seed):
     """float64 stands in for the exact values: its own error is 10⁻⁹ of float32's."""
     net, criterion, optimizer, x, y = setting(seed)
     exact = twins(net, criterion, optimizer, dtype=torch.float64)
-    bounds = Bounds(*twins(net, criterion, optimizer, dtype=torch.float64), np.dtype(np.float32))
+    bounds = Bounds(
+        Run(*twins(net, criterion, optimizer, dtype=torch.float64)), np.dtype(np.float32)
+    )
     theirs = twins(net, criterion, optimizer)
     tx, ty = torch.from_numpy(x), torch.from_numpy(y)
     dy = ty.double() if ty.is_floating_point() else ty
     for step in range(3):
         allowed = bounds.step(tx.double(), dy)
-        true = {row.name: row.value for row in torch_step(*exact, tx.double(), dy)}
-        sides = manual_step(net, criterion, optimizer, x, y), torch_step(*theirs, tx, ty)
+        true = {row.name: row.value for row in torch_step(Run(*exact), tx.double(), dy)}
+        sides = manual_step(Run(net, criterion, optimizer), x, y), torch_step(Run(*theirs), tx, ty)
         for side, rows in zip(("manual", "torch"), sides, strict=True):
             assert {row.name for row in rows} == true.keys()
             for row in rows:
@@ -75,8 +77,8 @@ def test_an_ordinary_network_leaves_no_room_for_a_mistake(seed):
         criterion = nn.CrossEntropyLoss()
         x, y = torch.from_numpy(g.normal(size=(16, 30))), torch.from_numpy(g.integers(0, 4, 16))
         exact = twins(net, criterion, None, dtype=torch.float64)
-        values = {row.name: np.abs(row.value) for row in torch_step(*exact, x, y)}
-        allowed = Bounds(*exact, np.dtype(dtype)).step(x, y)
+        values = {row.name: np.abs(row.value) for row in torch_step(Run(*exact), x, y)}
+        allowed = Bounds(Run(*exact), np.dtype(dtype)).step(x, y)
         for name in ("grad.0.weight", "grad.0.bias", "grad.2.weight", "grad.2.bias"):
             kept = values[name] > 0
             middle = np.argsort(values[name][kept])[kept.sum() // 2]
@@ -162,7 +164,7 @@ def test_twins_are_used_up_by_the_bounds_alone():
     net, criterion, _, x, y = setting(0)
     before = net.state_dict()
     twin = torch_ref.twin(net, dtype=torch.float64)
-    Bounds(twin, torch_ref.twin(criterion), None, np.dtype(np.float32)).step(
+    Bounds(Run(twin, torch_ref.twin(criterion)), np.dtype(np.float32)).step(
         torch.from_numpy(x).double(), torch.from_numpy(y).double()
     )
     for name, value in net.state_dict().items():
