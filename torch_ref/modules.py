@@ -1,5 +1,6 @@
 """What the documents need and torch.nn lacks. Forward only: the backward is autograd's."""
 
+import numpy as np
 import torch
 
 
@@ -50,3 +51,32 @@ class SumSquaredError(torch.nn.Module):
 
 class Sequential(torch.nn.Sequential):
     """The twin of a manual Sequential, as distinct from one that is the twin of a single module."""
+
+
+class Residual(torch.nn.Module):
+    """x + f(x)."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.module(x)
+
+
+class Dropout(torch.nn.Dropout):
+    """torch.nn.Dropout with the masks of a NumPy generator: those that manual's draws."""
+
+    def __init__(self, p: float, generator: np.random.Generator) -> None:
+        super().__init__(p)
+        self.generator = generator
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return x
+        drawn = np.asarray(self.generator.random(tuple(x.shape)))
+        kept = torch.from_numpy(np.asarray(drawn >= self.p)).to(x)
+        return x * kept if self.p == 1 else x * (kept / (1 - self.p))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

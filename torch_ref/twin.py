@@ -1,5 +1,7 @@
 """What in torch corresponds to what in manual, and how the weights get across."""
 
+import copy
+import warnings
 from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
@@ -22,8 +24,9 @@ def twin(
 
     A module's weights are copied, into `dtype` (default: their own), onto `device`. An optimizer
     needs `parameters`, the twins of its parameters in its own order, and takes over the state it
-    has reached. A class without a twin of its own gets its base's. Raises TypeError for an
-    object nobody registered a twin for.
+    has reached. A `Dropout` gets a copy of the generator: from then on both draw the same masks.
+    A class without a twin of its own gets its base's. Raises TypeError for an object nobody
+    registered a twin for.
 
     A module of your own gets a twin by a function that builds the torch module, whose weights
     are then copied by name:
@@ -39,8 +42,12 @@ def twin(
     with torch.random.fork_rng(devices=[]):  # torch's layers draw initial values
         built = _build(obj)
     if isinstance(obj, nn.Module):
-        dtype = dtype or _torch_dtype(next((p.dtype for p in obj.parameters()), None))
+        dtype = dtype or _torch_dtype(obj)
         _load(built, obj, dtype)
+        copies: dict[int, Any] = {}  # one for all, so that a shared generator stays shared
+        for module in built.modules():
+            if isinstance(module, modules.Dropout):
+                module.generator = copy.deepcopy(module.generator, copies)
         theirs = dict(built.named_modules())
         for path, module in obj.named_modules():  # outside first: a part may be in another mode
             if path in theirs:
@@ -93,7 +100,33 @@ def _(module: nn.Sequential) -> torch.nn.Module:
 
 @twin.register
 def _(module: nn.Linear) -> torch.nn.Module:
-    return torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
+    with warnings.catch_warnings():  # torch warns that it has no initial values to draw
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
+
+
+@twin.register
+def _(module: nn.BatchNorm1d) -> torch.nn.Module:
+    built = torch.nn.BatchNorm1d(
+        module.num_features,
+        module.eps,
+        module.momentum,
+        module.affine,
+        module.track_running_stats,
+    )
+    if module.bias is None:  # an argument `bias` came to torch late
+        built.register_parameter("bias", None)
+    return built
+
+
+@twin.register
+def _(module: nn.Residual) -> torch.nn.Module:
+    return modules.Residual(_build(module.module))
+
+
+@twin.register
+def _(module: nn.Dropout) -> torch.nn.Module:
+    return modules.Dropout(module.p, module.generator)
 
 
 def _same_name(kind: type, *arguments: str) -> None:
@@ -105,6 +138,7 @@ def _same_name(kind: type, *arguments: str) -> None:
 
 
 _same_name(nn.Identity)
+_same_name(nn.Flatten, "start_dim", "end_dim")
 _same_name(nn.Sigmoid)
 _same_name(nn.LogSigmoid)
 _same_name(nn.Tanh)
@@ -146,12 +180,14 @@ def _load(built: torch.nn.Module, module: nn.Module, dtype: torch.dtype | None) 
     )
 
 
-def _torch_dtype(dtype: np.dtype | None) -> torch.dtype | None:
-    if dtype is None:
-        return None
-    if dtype == np.longdouble:
-        raise TypeError("torch has no longdouble; pass dtype=torch.float64 or float32")
-    return getattr(torch, dtype.name)
+def _torch_dtype(module: nn.Module) -> torch.dtype | None:
+    """That of the first floating array of its state, or None where it has none."""
+    for array in (*module.parameters(), *module.buffers()):
+        if array.dtype == np.longdouble:
+            raise TypeError("torch has no longdouble; pass dtype=torch.float64 or float32")
+        if array.dtype.kind == "f":
+            return getattr(torch, array.dtype.name)
+    return None
 
 
 def _sgd(optimizer: optim.SGD, parameters: list[torch.Tensor]) -> torch.optim.SGD:

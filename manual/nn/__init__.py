@@ -11,12 +11,15 @@ from manual.nn.activations import (
     Softplus,
     Tanh,
 )
-from manual.nn.containers import Sequential
+from manual.nn.containers import Residual, Sequential
 from manual.nn.criterion import Criterion
 from manual.nn.cross_entropy import CrossEntropyLoss
+from manual.nn.dropout import Dropout
+from manual.nn.flatten import Flatten
 from manual.nn.linear import Linear
 from manual.nn.losses import HalfSquaredError, MSELoss, SumSquaredError
 from manual.nn.module import Module
+from manual.nn.normalization import BatchNorm1d
 from manual.nn.parameter import Parameter
 from manual.nn.piecewise import LeakyReLU, Maxout, PReLU, ReLU, Step
 from manual.nn.softmax import LogSoftmax, Softmax
@@ -25,8 +28,11 @@ __all__ = [
     "ELU",
     "GELU",
     "Arctan",
+    "BatchNorm1d",
     "Criterion",
     "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
     "HalfSquaredError",
     "Identity",
     "LeakyReLU",
@@ -39,6 +45,7 @@ __all__ = [
     "PReLU",
     "Parameter",
     "ReLU",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from manual.nn.module import Module
+from manual.nn.module import Module, check_array
 from manual.nn.parameter import Parameter
 
 
@@ -18,20 +18,34 @@ class Sequential(Module):
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            self._children = dict(modules[0])
+            self._children = self._checked(dict(modules[0]))
         else:
-            self._children = {str(k): module for k, module in enumerate(modules)}
-        for name, module in self._children.items():
+            self._children = self._checked({str(k): module for k, module in enumerate(modules)})
+        self.flatten_parameters()
+
+    def append(self, module: Module) -> "Sequential":
+        """Add a module at the end, named by its number; returns this one. Errors as when made.
+
+        An optimizer made before does not know the new parameters. Where this stands in another
+        Sequential, call that one's `flatten_parameters` to have one buffer for all again.
+        """
+        name = str(len(self))
+        if name in self._children:
+            raise ValueError(f"Sequential: append would name the module {name!r}, which is taken")
+        self._children = self._checked({**self._children, name: module})
+        self.flatten_parameters()
+        return self
+
+    def _checked(self, children: dict[str, Module]) -> dict[str, Module]:
+        """The children, if each is a module with a proper name and nothing stands there twice."""
+        for name, module in children.items():
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: {name!r} must be a manual.nn.Module, got {module!r}")
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: a name must be text without a dot, got {name!r}")
-        self._refuse_shared()
-        self.flatten_parameters()
-
-    def _refuse_shared(self) -> None:
-        first: dict[int, str] = {}
-        for path, module in self.named_modules():
+        first = {id(self): "the Sequential itself"}
+        inside = (pair for name, child in children.items() for pair in child.named_modules(name))
+        for path, module in inside:
             parts = [(path, module)]
             parts += [
                 (f"{path}.{k}", v) for k, v in vars(module).items() if isinstance(v, Parameter)
@@ -43,15 +57,22 @@ class Sequential(Module):
                         "give each place its own"
                     )
                 first[id(part)] = name
+        return children
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """a^0 = x, a^l = f_l(a^(l−1)), y = a^L."""
+        """a^0 = x, a^l = f_l(a^(l−1)), y = a^L. Without modules y = x."""
+        if not self._children:
+            check_array("Sequential: x", x)
+            self.saved = x.shape, x.dtype
         for module in self._children.values():
             x = module(x)
         return x
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """The chain rule, last module first: da^(l−1) = f_l.backward(da^l), from da^L = dy."""
+        """The chain rule, last module first: da^(l−1) = f_l.backward(da^l), from da^L = dy.
+        Without modules dx = dy."""
+        if not self._children:
+            check_array("Sequential: dy", dy, *self.recall())
         for module in reversed(self._children.values()):
             dy = module.backward(dy)
         return dy
@@ -82,3 +103,34 @@ class Sequential(Module):
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._children.values())
+
+
+class Residual(Module):
+    """y = x + f(x) with f = `module`: the gradient has a way around f.
+
+    Source: He et al. 2016, Deep residual learning for image recognition. torch.nn lacks it.
+    """
+
+    def __init__(self, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"Residual: expected a manual.nn.Module, got {module!r}")
+        self.module = module
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Any shape. Raises InputError (DtypeError) where f(x) has another shape (dtype) than x."""
+        check_array("Residual: x", x)
+        y = self.module(x)
+        check_array("Residual: module(x), to be added to x", y, x.shape, x.dtype)
+        self.saved = x.shape, x.dtype
+        return np.asarray(x + y)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """∂y_i/∂x_j = [i = j] + ∂f_i/∂x_j, so dx_j = dy_j + Σ_i dy_i ∂f_i/∂x_j:
+        dx = dy + f.backward(dy)."""
+        check_array("Residual: dy", dy, *self.recall())
+        return np.asarray(dy + self.module.backward(dy))
+
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """∂y/∂θ = ∂f/∂θ: x itself has no parameters."""
+        check_array("Residual: dy", dy, *self.recall())
+        self.module.backward_parameters(dy)

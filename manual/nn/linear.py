@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from manual import init
-from manual.nn.module import InputError, Module, check_array
+from manual.nn.module import InputError, Module, check_array, check_size
 from manual.nn.parameter import FLOATS, Parameter
 
 
@@ -16,7 +16,8 @@ class Linear(Module):
 
     weight: (out_features, in_features); bias: (out_features,), or None with bias=False.
     Both start as torch's: uniform in ±1/√in_features, drawn from `generator`
-    (a fresh, unseeded numpy.random.Generator where none is given).
+    (a fresh, unseeded numpy.random.Generator where none is given). With in_features = 0 there is
+    nothing to sum: y = b, and b starts at 0.
     dtype: float32 (default), float64 or longdouble.
 
     In memory the weight is an (in, out) block, so that x Wᵀ reads it along its rows; `weight`
@@ -32,20 +33,19 @@ class Linear(Module):
         dtype: np.dtype | None = None,
         generator: np.random.Generator | None = None,
     ) -> None:
-        for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"Linear: {name} must be a whole number >= 1, got {value!r}")
+        self.in_features = check_size("Linear: in_features", in_features)
+        self.out_features = check_size("Linear: out_features", out_features)
         dtype = np.dtype(np.float32 if dtype is None else dtype)
         if dtype not in FLOATS:
             raise TypeError(f"Linear: dtype must be float32, float64 or longdouble, got {dtype}")
-        self.in_features, self.out_features = int(in_features), int(out_features)
         generator = np.random.default_rng() if generator is None else generator
         self.weight = Parameter(np.empty((in_features, out_features), dtype).T)
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=generator)
+        if self.weight.size:
+            init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=generator)
         self.bias = None
         if bias:
             self.bias = Parameter(np.empty(out_features, dtype))
-            bound = 1 / math.sqrt(in_features)
+            bound = 1 / math.sqrt(in_features) if in_features else 0
             init.uniform_(self.bias, -bound, bound, generator=generator)
         self.flatten_parameters()
 
@@ -57,7 +57,7 @@ class Linear(Module):
         check_array("Linear: x", x, dtype=self.weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise InputError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
-        rows = x.reshape(-1, self.in_features)
+        rows = x.reshape(math.prod(x.shape[:-1]), self.in_features)
         self.saved = rows, x.shape
         y = np.dot(rows, self.weight.data.T)
         if self.bias is not None:
@@ -70,9 +70,9 @@ class Linear(Module):
         For one row, y_i = Σ_j W_ij x_j + b_i, so ∂y_i/∂x_j = W_ij, and with the chain rule
             dx_j = Σ_i dy_i W_ij            dx = dy W         (N, out)(out, in) → (N, in)
         """
-        _, shape = self.recall()
+        x, shape = self.recall()
         self.backward_parameters(dy)
-        dx = np.dot(dy.reshape(-1, self.out_features), self.weight.data)
+        dx = np.dot(dy.reshape(len(x), self.out_features), self.weight.data)
         return dx.reshape(shape)
 
     def backward_parameters(self, dy: np.ndarray) -> None:
@@ -84,7 +84,7 @@ class Linear(Module):
         """
         x, shape = self.recall()
         check_array("Linear: dy", dy, (*shape[:-1], self.out_features), self.weight.dtype)
-        dy = dy.reshape(-1, self.out_features)
+        dy = dy.reshape(len(x), self.out_features)
         dweight = self.weight.overwrite_grad()
         np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
         if self.bias is not None:

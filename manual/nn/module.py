@@ -77,9 +77,22 @@ class Module:
 
     def register_buffer(self, name: str, value: np.ndarray | None) -> None:
         """Make the attribute `name` an array that belongs to the state but is not trained, as
-        running statistics. None: there is no such array in this module's state."""
+        running statistics. None: there is no such array in this module's state.
+
+        Raises KeyError for a name that is empty, dotted or taken, TypeError for another value.
+        """
+        if not isinstance(name, str) or not name or "." in name:
+            raise KeyError(f"register_buffer: a name must be text without a dot, got {name!r}")
+        if hasattr(self, name) and name not in self._buffers:
+            raise KeyError(f"register_buffer: {type(self).__name__} has an attribute {name!r}")
+        if value is not None and not isinstance(value, np.ndarray):
+            raise TypeError(
+                f"register_buffer: {name!r} must be a NumPy array or None, "
+                f"got {type(value).__name__}"
+            )
         setattr(self, name, value)
-        self._buffers = (*self._buffers, name)
+        if name not in self._buffers:
+            self._buffers = (*self._buffers, name)
 
     def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
         """(dotted path, array) of every buffer that is not None."""
@@ -115,10 +128,12 @@ class Module:
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy values (arrays, or torch tensors on the CPU) into the parameters and buffers.
 
-        Numbers of another dtype are converted. Raises ValueError, and changes nothing, for a
-        missing or unexpected name, a wrong shape, or a value that is not an array of numbers
-        (of whole numbers, where a buffer counts).
+        Numbers of another dtype are converted. Raises TypeError for what is no mapping, and
+        InputError for a missing or unexpected name, a wrong shape, or a value that is not an array
+        of numbers (of whole numbers, where a buffer counts); then nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: expected a mapping, got {type(state).__name__}")
         own = self._state()
         problems = [f"missing {name!r}" for name in own.keys() - state.keys()]
         problems += [f"unexpected {name!r}" for name in state.keys() - own.keys()]
@@ -130,9 +145,11 @@ class Module:
             elif value.dtype.kind not in kinds:
                 problems.append(f"{name!r} holds {value.dtype}, expected {expected} numbers")
         if problems:
-            raise ValueError(
+            raise InputError(
                 f"state dict does not fit {type(self).__name__}: {'; '.join(sorted(problems))}"
             )
+        # Converted first: what cannot be converted must not leave half of them loaded.
+        values = {name: value.astype(own[name].dtype) for name, value in values.items()}
         for name, value in values.items():
             own[name][...] = value
 
@@ -153,8 +170,10 @@ class Module:
 
     def train(self, mode: bool = True) -> "Module":
         """Set `training` on this module and all inside; returns the module."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"train: the mode must be True or False, got {mode!r}")
         for module in self.modules():
-            module.training = bool(mode)
+            module.training = mode
         return self
 
     def eval(self) -> "Module":
@@ -171,10 +190,20 @@ class Module:
 
     def __repr__(self) -> str:
         children = [f"({name}): {child!r}" for name, child in self.named_children()]
+        extra = self.extra_repr()
         if not children:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        inner = "\n".join(children).replace("\n", "\n  ")
+            return f"{type(self).__name__}({extra})"
+        inner = "\n".join([extra, *children] if extra else children).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {inner}\n)"
+
+
+def check_size(what: str, size: int) -> int:
+    """The size as an int. Raises TypeError for what is no whole number, InputError below 0."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"{what} must be a whole number, got {size!r}")
+    if size < 0:
+        raise InputError(f"{what} must be >= 0, got {size!r}")
+    return int(size)
 
 
 def check_array(what: str, array: np.ndarray, shape: tuple | None = None, dtype=None) -> None:

@@ -8,13 +8,15 @@ import torch
 
 import torch_ref
 from manual import nn, optim
-from torch_ref import twin
+from torch_ref import modules, twin
 
 RNG = np.random.default_rng
 ABSTRACT = {nn.Module, nn.Criterion, nn.Parameter}
-EXAMPLES = {
-    nn.Linear: lambda: nn.Linear(2, 3),
-    nn.Sequential: lambda: nn.Sequential(nn.Linear(2, 3), nn.Tanh()),
+EXAMPLES = {  # name → one of that class, where it cannot be made without arguments
+    "BatchNorm1d": lambda: nn.BatchNorm1d(3),
+    "Linear": lambda: nn.Linear(2, 3),
+    "Residual": lambda: nn.Residual(nn.Linear(3, 3)),
+    "Sequential": lambda: nn.Sequential(nn.Linear(2, 3), nn.Tanh()),
 }
 PUBLIC = [
     kind
@@ -24,16 +26,18 @@ PUBLIC = [
 
 
 def example(kind):
-    return EXAMPLES.get(kind, kind)()
+    return EXAMPLES.get(kind.__name__, kind)()
 
 
-@pytest.mark.parametrize("kind", [k for k in PUBLIC if k is not optim.SGD])
+@pytest.mark.parametrize("kind", [k for k in PUBLIC if issubclass(k, nn.Module | nn.Criterion)])
 def test_every_public_module_and_criterion_has_a_twin(kind):
+    """Of the same name: torch.nn's own or one made from it; torch_ref's where torch.nn has none."""
     built = twin(example(kind))
     assert isinstance(built, torch.nn.Module)
     assert type(built).__name__ == kind.__name__
-    if hasattr(torch.nn, kind.__name__):
-        assert isinstance(built, getattr(torch.nn, kind.__name__))
+    home = torch.nn if hasattr(torch.nn, kind.__name__) else modules
+    assert isinstance(built, getattr(home, kind.__name__))
+    assert getattr(built, "reduction", None) == getattr(example(kind), "reduction", None)
 
 
 def test_the_public_types_are_found():
@@ -189,3 +193,76 @@ def test_the_optimizers_options_and_order():
         twin(optimizer, theirs[:2])
     with pytest.raises(TypeError, match="needs the parameters of the twin network"):
         twin(optimizer)
+
+
+def test_buffers_are_copies_in_the_same_order():
+    for options in ({}, {"affine": False}, {"track_running_stats": False}, {"bias": False}):
+        net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, 0.1, None, **options))
+        net(RNG(0).normal(size=(4, 2)).astype(np.float32))
+        built, state = twin(net), net.state_dict()
+        assert list(built.state_dict()) == list(state)
+        for name, value in built.state_dict().items():
+            assert np.array_equal(value.numpy(), state[name])
+            assert value.numpy().dtype == state[name].dtype
+        assert (built[1].eps, built[1].momentum) == (0.1, None)
+        for buffer in net.buffers():
+            buffer += 1
+        assert all(np.array_equal(v.numpy(), state[n]) for n, v in built.state_dict().items())
+
+
+def test_a_module_with_buffers_alone_has_their_dtype():
+    bare = nn.BatchNorm1d(3, affine=False, dtype=np.float64)
+    assert twin(bare).running_mean.dtype == torch.float64
+    assert twin(bare).num_batches_tracked.dtype == torch.int64
+    assert twin(bare, dtype=torch.float32).running_mean.dtype == torch.float32
+    with pytest.raises(TypeError, match="torch has no longdouble; pass dtype"):
+        twin(bare.to(np.longdouble))
+    assert twin(bare, dtype=torch.float64).running_var.tolist() == [1, 1, 1]
+    assert not twin(nn.BatchNorm1d(3, affine=False, track_running_stats=False)).state_dict()
+
+
+def test_modes_are_copied_module_by_module():
+    inner = nn.Residual(nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5, RNG(0))))
+    net = nn.Sequential(inner, nn.Dropout(0.5, RNG(1)))
+    inner.eval()
+    inner.module[1].train()
+    theirs = dict(twin(net).named_modules())
+    assert {path: m.training for path, m in net.named_modules()} == {
+        path: m.training for path, m in theirs.items()
+    }
+    assert [m.training for m in net.modules()] == [True, False, False, False, True, True]
+
+
+def test_a_residual_of_any_depth():
+    net = nn.Linear(2, 2, generator=RNG(0))
+    for _ in range(4):
+        net = nn.Residual(nn.Sequential(net, nn.Tanh()))
+    built = twin(net)
+    assert list(built.state_dict()) == list(net.state_dict())
+    assert next(iter(built.state_dict())) == ".".join(["module.0"] * 4) + ".weight"
+    assert type(built.module[0].module[0]) is modules.Residual
+
+
+def test_dropouts_that_share_a_generator_share_its_copy():
+    """They draw in turn; with a copy each, the second would draw what the first has drawn."""
+    rng, x = RNG(0), np.ones((4, 30), np.float32)
+    net = nn.Sequential(nn.Dropout(0.5, rng), nn.Residual(nn.Dropout(0.5, rng)))
+    net(x)
+    state = rng.bit_generator.state
+    built, again = twin(net), twin(net)
+    assert built[0].generator is built[1].module.generator
+    assert built[0].generator is not rng
+    assert built[0].generator is not again[0].generator
+    expected = [built(torch.tensor(x)).numpy() for _ in range(2)]
+    assert rng.bit_generator.state == state  # the twin draws from its own
+    for y in expected:
+        assert np.array_equal(net(x), y)
+        assert np.array_equal(again(torch.tensor(x)).numpy(), y)
+    assert twin(nn.Dropout(0.25)).p == 0.25
+    built.eval()
+    assert np.array_equal(built(torch.tensor(x)).numpy(), 2 * x)
+
+
+def test_no_features():
+    built = twin(nn.Linear(0, 3))
+    assert built.weight.shape == (3, 0)

@@ -1,7 +1,11 @@
-"""Sequential: the chain rule against torch, names, slices, sharing."""
+"""Sequential and Residual: the chain rule against torch, names, slices, sharing, modes."""
+
+import copy
+import pickle
 
 import numpy as np
 import pytest
+import torch
 
 from manual import nn, optim
 from manual.nn.parameter import runs
@@ -29,6 +33,27 @@ def networks():
     yield "named", nn.Sequential({"in": linear(3, 4), "act": nn.Tanh(), "out": linear(4, 2, 1)})
     yield "no parameters", nn.Sequential(nn.Tanh(), nn.ReLU())
     yield "empty", nn.Sequential()
+    yield "residual", nn.Sequential(linear(3, 4), nn.Residual(linear(4, 4, 1)), linear(4, 2, 2))
+    yield "residual of a residual", nn.Residual(nn.Residual(nn.Sequential(linear(3, 3), nn.Tanh())))
+    yield (
+        "residual first",
+        nn.Sequential(
+            nn.Residual(nn.Sequential(nn.Tanh(), nn.Residual(nn.Sigmoid()))),
+            nn.Residual(nn.Sequential(nn.Sequential(nn.Residual(linear(3, 3))), nn.Sequential())),
+            nn.Tanh(),
+        ),
+    )
+    yield "residual without parameters", nn.Residual(nn.Sigmoid())
+    normed = nn.Residual(nn.Sequential(linear(3, 3, 1), nn.BatchNorm1d(3, dtype=np.float64)))
+    yield (
+        "one of each",
+        nn.Sequential(
+            nn.Dropout(0.3, RNG(7)),
+            nn.Residual(nn.Sequential(normed, nn.Dropout(0.5, RNG(8)))),
+            nn.Flatten(),
+            linear(3, 2, 2),
+        ),
+    )
 
 
 @pytest.fixture(params=list(networks()), ids=lambda pair: pair[0])
@@ -39,10 +64,11 @@ def net(request):
 def test_matches_torch(net, layout, in_torch):
     """float64: some ten roundings of numbers near 1 on either side; 1e-13 is 450 eps."""
     x = layout(RNG(1).normal(size=(6, 3)))
+    before = copy.deepcopy(net)
     y = net(x)
     dy = layout(RNG(2).normal(size=y.shape))
     dx = net.backward(dy)
-    expected_y, expected_dx, grads = in_torch(net, x, dy)
+    expected_y, expected_dx, grads = in_torch(before, x, dy)
     np.testing.assert_allclose(y, expected_y, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-13, atol=1e-13)
     named = dict(net.named_parameters())
@@ -81,6 +107,194 @@ def test_no_module_means_identity():
     assert net(x) is x
     assert net.backward(x) is x
     assert len(net) == len(list(net.parameters())) == 0
+
+
+def test_no_module_looks_at_its_arguments_all_the_same():
+    net = nn.Sequential()
+    with pytest.raises(RuntimeError, match=r"Sequential\.backward called before forward"):
+        net.backward(np.ones((2, 3)))
+    for bad in ([1.0], np.ones(3, int)):
+        with pytest.raises(TypeError, match="Sequential: x"):
+            net(bad)
+    net(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"Sequential: dy.*\(2, 3\), got \(3,\)"):
+        net.backward(np.ones(3))
+    with pytest.raises(TypeError, match=r"Sequential: dy.*float32"):
+        net.backward(np.ones((2, 3), np.float32))
+
+
+def test_append():
+    net, added = nn.Sequential(linear(3, 4)), linear(4, 2, 1)
+    assert net.append(nn.Tanh()).append(added) is net
+    assert [name for name, _ in net.named_children()] == ["0", "1", "2"]
+    assert net[2] is added
+    assert len(list(runs(net.parameters()))) == 1
+    made = nn.Sequential(linear(3, 4), nn.Tanh(), linear(4, 2, 1))
+    x = RNG(1).normal(size=(5, 3))
+    assert np.array_equal(net(x), made(x))
+    assert np.array_equal(net.backward(x[:, :2]), made.backward(x[:, :2]))
+    inner = nn.Sequential()
+    outer = nn.Sequential(linear(3, 3), inner)
+    inner.append(linear(3, 2, 1))
+    outer.flatten_parameters()
+    assert len(list(runs(outer.parameters()))) == 1
+    assert outer(x).shape == (5, 2)
+
+
+def test_append_refuses_and_changes_nothing():
+    net = nn.Sequential({"1": linear(3, 3)})
+    with pytest.raises(ValueError, match="would name the module '1', which is taken"):
+        net.append(nn.Tanh())
+    net = nn.Sequential(nn.Tanh())
+    for bad in (np.tanh, None, nn.Tanh):
+        with pytest.raises(TypeError, match="Sequential: '1' must be a manual"):
+            net.append(bad)
+    with pytest.raises(ValueError, match="'0' and '1' are the same object"):
+        net.append(net[0])
+    assert len(net) == 1
+    empty = nn.Sequential()
+    for inside in (empty, nn.Sequential(empty), nn.Residual(empty)):
+        with pytest.raises(ValueError, match=r"'the Sequential itself' and '0.* are the same"):
+            empty.append(inside)
+    assert len(empty) == 0
+
+
+def test_train_and_eval_reach_every_depth():
+    net = dict(networks())["one of each"]
+    twins = twin(net)
+    x = RNG(1).normal(size=(6, 3))
+    assert not np.array_equal(net(x), net(x))
+    assert net.eval() is net
+    assert not any(module.training for module in net.modules())
+    assert np.array_equal(net(x), net(x))
+    twins.load_state_dict({k: torch.tensor(v) for k, v in net.state_dict().items()})
+    expected = twins.eval()(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(net(x), expected, rtol=1e-13, atol=1e-13)  # as `test_matches_torch`
+    net.train()
+    assert all(module.training for module in net.modules())
+    assert len(list(net.modules())) == 11
+
+
+def test_copies_keep_buffers_and_one_flat_buffer():
+    net = dict(networks())["one of each"]
+    x, dy = RNG(1).normal(size=(6, 3)), RNG(2).normal(size=(6, 2))
+    net(x)
+    copies = copy.deepcopy(net), pickle.loads(pickle.dumps(net))
+    y = net(x)
+    net.backward(dy)
+    for other in copies:
+        assert np.array_equal(other(x), y)  # the same masks and running statistics
+        other.backward_parameters(dy)
+        values = zip(other.state_dict().items(), net.state_dict().items(), strict=True)
+        assert all(a == b and np.array_equal(v, w) for (a, v), (b, w) in values)
+        (data, grad), *more = runs(other.parameters())
+        assert not more
+        assert np.array_equal(grad, next(runs(net.parameters()))[1])
+        data += 1
+        assert np.array_equal(other[3].bias.data, net[3].bias.data + 1)
+        other[1].module[0].module[1].running_mean += 1
+        assert not np.shares_memory(
+            other[1].module[0].module[1].running_mean, net[1].module[0].module[1].running_mean
+        )
+
+
+def test_state_dicts_go_to_torch_and_back_with_buffers():
+    net = dict(networks())["one of each"]
+    net(RNG(1).normal(size=(6, 3)))
+    theirs = twin(net)
+    assert list(net.state_dict()) == list(theirs.state_dict())
+    inner = "1.module.0.module."
+    names = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert list(net.state_dict())[:2] == [f"{inner}0.weight", f"{inner}0.bias"]
+    assert list(net.state_dict())[2:7] == [f"{inner}1.{name}" for name in names]
+    other = dict(networks())["one of each"]
+    places = list(other.buffers())
+    other.load_state_dict(theirs.state_dict())
+    for (name, value), expected in zip(
+        other.state_dict().items(), net.state_dict().values(), strict=True
+    ):
+        assert np.array_equal(value, expected), name
+        assert value.dtype == expected.dtype
+    assert all(a is b for a, b in zip(other.buffers(), places, strict=True))  # written in place
+
+
+def test_repr_is_torchs():
+    for net in dict(networks()).values():
+        assert repr(net) == repr(twin(net))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (2, 4, 3)], ids=str)
+def test_residual_takes_every_rank(shape, in_torch):
+    net = nn.Residual(nn.Tanh() if shape == () else linear(3, 3))
+    if shape == ():
+        net = nn.Residual(nn.Identity())  # the rank is the inner module's affair
+    x, dy = np.asarray(RNG(1).normal(size=shape)), np.asarray(RNG(2).normal(size=shape))
+    y, dx = net(x), net.backward(dy)
+    expected_y, expected_dx, _ = in_torch(net, x, dy)
+    for got, expected in ((y, expected_y), (dx, expected_dx)):
+        assert isinstance(got, np.ndarray)
+        assert got.shape == shape
+        np.testing.assert_allclose(got, expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_residual_keeps_the_dtype_and_its_arguments(dtype, slope):
+    net = nn.Residual(nn.Sequential(linear(3, 3, dtype=dtype), nn.Tanh()))
+    x, dy = RNG(1).normal(size=(4, 3)).astype(dtype), RNG(2).normal(size=(4, 3)).astype(dtype)
+    y = net(x)
+    kept = y.copy()
+    dx = net.backward(dy)
+    assert y.dtype == dx.dtype == dtype
+    assert np.array_equal(y, kept)
+    if dtype == np.longdouble:
+        expected = slope(lambda at: np.sum(dy * net(at)), x)
+        np.testing.assert_allclose(dx, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_residual_passes_backward_parameters_on():
+    class Unused(nn.Tanh):
+        def backward(self, dy):
+            raise AssertionError("this dx is not needed")
+
+    net = nn.Residual(nn.Sequential(Unused(), linear(3, 3)))
+    net.module[1].backward = None  # only backward_parameters may be called
+    dy = RNG(2).normal(size=(4, 3))
+    net(np.ones((4, 3)))
+    assert net.backward_parameters(dy) is None
+    assert np.array_equal(net.module[1].bias.grad, dy.sum(axis=0))
+
+
+def test_residual_errors():
+    for bad in (np.tanh, None, nn.Tanh, nn.MSELoss()):
+        with pytest.raises(TypeError, match=r"Residual: expected a manual\.nn\.Module, got"):
+            nn.Residual(bad)
+    for net in (nn.Residual(linear(3, 1)), nn.Residual(nn.Flatten(0))):
+        x = np.ones((4, 3))
+        for error in (ValueError, RuntimeError):
+            with pytest.raises(error, match=r"added to x: expected shape \(4, 3\), got \("):
+                net(x)
+        with pytest.raises(RuntimeError, match=r"Residual\.backward called before forward"):
+            net.backward(x)
+        with pytest.raises(RuntimeError, match=r"Residual\.backward called before forward"):
+            net.backward_parameters(x)
+
+    class Single(nn.Identity):
+        def forward(self, x):
+            return super().forward(x).astype(np.float32)
+
+    with pytest.raises(TypeError, match="added to x: expected dtype float64, got float32"):
+        nn.Residual(Single())(np.ones((4, 3)))
+    net = nn.Residual(linear(3, 3))
+    with pytest.raises(TypeError, match="Residual: x: expected a NumPy array, got list"):
+        net([1.0, 2, 3])
+    net(np.ones((4, 3)))
+    for backward in (net.backward, net.backward_parameters):
+        for shape in ((4, 1), (3,), (), (1, 3)):
+            with pytest.raises(ValueError, match=r"Residual: dy.*\(4, 3\), got \("):
+                backward(np.ones(shape))
+    assert net.module.weight.grad is None
+    with pytest.raises(ValueError, match=r"'0\.module' and '1' are the same object"):
+        nn.Sequential(net, net.module)
 
 
 def test_access():

@@ -153,6 +153,8 @@ def test_dtypes_are_refused(dtype):
 @pytest.mark.parametrize("shape", [(4, 4), (4, 1), (3, 4), (4,), (1,), (), (4, 3, 1)], ids=str)
 def test_shapes_of_x_are_refused(shape):
     net, *_ = case(4, 3, 2, True, np.float64, (4,))
+    with pytest.raises(RuntimeError, match=r"Linear: "):  # torch's
+        net(np.ones(shape))
     with pytest.raises(ValueError, match=r"Linear: .*3\), got \(") as error:
         net(np.ones(shape))
     assert str(shape) in str(error.value)
@@ -176,12 +178,41 @@ def test_backward_before_forward():
             backward(dy)
 
 
-@pytest.mark.parametrize("bad", [0, -1, 2.0, True, "3", None], ids=repr)
-def test_bad_sizes(bad):
-    with pytest.raises(ValueError, match=f"in_features .*{bad!r}"):
+@pytest.mark.parametrize("bad", [2.0, True, "3", None], ids=repr)
+def test_sizes_that_are_no_whole_numbers(bad):
+    with pytest.raises(TypeError, match=f"in_features must be a whole number, got {bad!r}"):
         nn.Linear(bad, 3)
-    with pytest.raises(ValueError, match=f"out_features .*{bad!r}"):
+    with pytest.raises(TypeError, match=f"out_features must be a whole number, got {bad!r}"):
         nn.Linear(3, bad)
+
+
+def test_negative_sizes():
+    for error in (RuntimeError, ValueError):  # RuntimeError is torch's
+        with pytest.raises(error, match="in_features must be >= 0, got -1"):
+            nn.Linear(-1, 3)
+        with pytest.raises(error, match="out_features must be >= 0, got -2"):
+            nn.Linear(3, -2)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [(), (2,), (0,), (2, 0), (2, 3)], ids=str)
+@pytest.mark.parametrize(("n_in", "n_out"), [(0, 3), (3, 0), (0, 0), (3, 2)])
+def test_no_features_and_no_rows(n_in, n_out, rows, bias, in_torch):
+    """As torch: a sum over nothing is 0, and the bias of no inputs starts at 0."""
+    net = nn.Linear(n_in, n_out, bias, dtype=np.float64, generator=RNG(0))
+    if bias and n_in == 0:
+        assert not net.bias.data.any()
+        net.bias.data += 2
+    x, dy = RNG(1).normal(size=(*rows, n_in)), RNG(2).normal(size=(*rows, n_out))
+    y = net(x)
+    dx = net.backward(dy)
+    expected_y, expected_dx, grads = in_torch(net, x, dy)
+    close(y, expected_y, 1e-14)  # some ten roundings of numbers below 5
+    close(dx, expected_dx, 1e-14)
+    assert len(grads) == 1 + bias
+    for name, p in net.named_parameters():
+        close(p.grad, grads[name], 1e-14)
+    assert np.array_equal(net.to(np.longdouble).weight.data, net.weight.data)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, np.complex64])

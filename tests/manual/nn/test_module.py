@@ -1,11 +1,11 @@
-"""Module: names, state dicts, modes, dtypes; and a module of one's own."""
+"""Module: names, state dicts, buffers, modes, dtypes; and a module of one's own."""
 
 import numpy as np
 import pytest
 import torch
 
 from manual import nn
-from manual.nn.module import check_array
+from manual.nn.module import check_array, check_size
 from manual.nn.parameter import runs
 from torch_ref import twin
 
@@ -128,6 +128,126 @@ def test_loading_converts_numbers():
     assert np.array_equal(net.bias.data, np.array([0.1], np.float32))
 
 
+class Counting(nn.Module):
+    """A floating buffer, a counting one and one that is not there, around a module."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.register_buffer("total", np.array([1.5, 2.5]))
+        self.register_buffer("absent", None)
+        self.register_buffer("count", np.array(3))
+        self.scale = nn.Parameter(np.ones(2))
+
+
+class TorchCounting(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("total", torch.tensor([1.5, 2.5], dtype=torch.float64))
+        self.register_buffer("absent", None)
+        self.register_buffer("count", torch.tensor(3))
+        self.scale = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+
+def test_buffers_are_named_and_ordered_as_in_torch():
+    net = Counting(nn.Sequential(nn.Linear(2, 3, dtype=np.float64), Counting(nn.Tanh())))
+    theirs = TorchCounting(
+        torch.nn.Sequential(torch.nn.Linear(2, 3).double(), TorchCounting(torch.nn.Tanh()))
+    )
+    assert list(net.state_dict()) == list(theirs.state_dict())
+    names = ["total", "count", "inner.1.total", "inner.1.count"]
+    assert [n for n, _ in net.named_buffers()] == [n for n, _ in theirs.named_buffers()] == names
+    assert [b.shape for b in net.buffers()] == [(2,), (), (2,), ()]
+    assert next(net.buffers()) is net.total
+    assert net.absent is None
+    state = net.state_dict()
+    net.total += 1
+    net.count += 1
+    assert (state["total"].tolist(), state["count"].tolist()) == ([1.5, 2.5], 3)
+    net.load_state_dict(theirs.state_dict())
+    assert (net.total.tolist(), net.count.tolist()) == ([1.5, 2.5], 3)
+    assert Counting._buffers == nn.Module._buffers == ()  # each module has its own
+
+
+def test_a_buffer_registered_again_is_replaced():
+    net = Counting(nn.Tanh())
+    net.register_buffer("count", np.array(7))
+    net.register_buffer("absent", np.zeros(1))
+    assert [name for name, _ in net.named_buffers()] == ["total", "absent", "count"]
+    assert net.state_dict()["count"] == 7
+
+
+def test_bad_buffers():
+    net = Counting(nn.Tanh())
+    kept = list(net.state_dict())
+    for name in ("scale", "inner", "forward", "training"):
+        with pytest.raises(KeyError, match=f"Counting has an attribute '{name}'"):
+            net.register_buffer(name, np.ones(2))
+        with pytest.raises(KeyError, match="exists"):
+            torch.nn.BatchNorm1d(2).register_buffer("weight", torch.ones(2))
+    for name in ("", "a.b", 3, None):
+        with pytest.raises(KeyError, match="text without a dot"):
+            net.register_buffer(name, np.ones(2))
+    for bad in (3, [1.0], nn.Parameter(np.ones(2)), "text"):
+        with pytest.raises(TypeError, match=f"'new' must be a NumPy.*, got {type(bad).__name__}"):
+            net.register_buffer("new", bad)
+    assert list(net.state_dict()) == kept
+    assert not hasattr(net, "new")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.longdouble])
+def test_to_converts_floating_buffers_alone(dtype):
+    net = Counting(Counting(nn.Tanh()))
+    total = net.total
+    assert net.to(dtype) is net
+    assert net.total.dtype == net.inner.total.dtype == net.scale.dtype == dtype
+    assert net.count.dtype == net.inner.count.dtype == np.int64
+    assert net.total.tolist() == [1.5, 2.5]
+    assert total.dtype == np.float64  # the old array stays as it was
+    assert net.absent is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"count": np.array(3.0)}, "'count' holds float64, expected whole numbers"),
+        ({"count": np.array(True)}, "'count' holds bool, expected whole numbers"),
+        ({"count": np.array([3])}, r"'count' has shape \(1,\), expected \(\)"),
+        ({"total": np.array([1, 1j])}, "'total' holds complex128, expected real numbers"),
+        ({"total": np.ones(3)}, r"'total' has shape \(3,\), expected \(2,\)"),
+        ({"absent": np.ones(3)}, "unexpected 'absent'"),
+        ({"count": None}, "missing 'count'"),
+    ],
+)
+def test_buffers_that_do_not_fit_change_nothing(changes, text):
+    net = Counting(nn.Tanh())
+    kept = net.state_dict()
+    state = change({name: value + 1 for name, value in kept.items()}, **changes)
+    for error in (ValueError, RuntimeError):  # RuntimeError is torch's
+        with pytest.raises(error, match=f"does not fit Counting.*{text}"):
+            net.load_state_dict(state)
+    assert all(np.array_equal(value, kept[name]) for name, value in net.state_dict().items())
+
+
+def test_a_number_too_large_changes_nothing():
+    """NumPy warns (here an error) of 1e300 as float32; what came before is not loaded either."""
+    net = network()
+    kept = net.state_dict()
+    state = {name: value.astype(np.float64) + 1 for name, value in kept.items()}
+    state["1.1.weight"][...] = 1e300
+    with pytest.raises(RuntimeWarning, match="overflow"):
+        net.load_state_dict(state)
+    assert all(np.array_equal(value, kept[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("bad", [None, [("weight", np.ones(2))], 3], ids=repr)
+def test_a_state_is_a_mapping(bad):
+    with pytest.raises(TypeError, match=f"expected a mapping, got {type(bad).__name__}"):
+        network().load_state_dict(bad)
+    with pytest.raises(TypeError):
+        torch.nn.Linear(2, 3).load_state_dict(bad)
+
+
 def change(state, **changes):
     state = {**state, **{name.replace("_", "."): value for name, value in changes.items()}}
     return {name: value for name, value in state.items() if value is not None}
@@ -191,6 +311,11 @@ def test_modes_reach_every_module():
     assert net.train() is net
     assert all(module.training for module in net.modules())
     assert net.train(False).inner[1][0].training is False
+    for bad in (1, "eval", None):
+        with pytest.raises(ValueError, match=f"mode must be True or False, got {bad!r}"):
+            net.train(bad)
+        with pytest.raises(ValueError, match="boolean"):
+            torch.nn.Tanh().train(bad)
 
 
 def test_repr_is_torchs():
@@ -198,6 +323,19 @@ def test_repr_is_torchs():
     assert repr(net) == repr(twin(net))
     assert repr(nn.Sequential()) == repr(torch.nn.Sequential())
     assert repr(Scaled(nn.Tanh())) == "Scaled(\n  (inner): Tanh()\n)"
+
+    class Told(Scaled):
+        def extra_repr(self):
+            return "told"
+
+    class TorchTold(torch.nn.Module):
+        def extra_repr(self):
+            return "told"
+
+    theirs = TorchTold()
+    theirs.inner = torch.nn.Sequential(torch.nn.Tanh())
+    expected = repr(theirs).replace("TorchTold", "Told")
+    assert repr(Told(nn.Sequential(nn.Tanh()))) == expected
 
 
 def test_check_array():
@@ -212,3 +350,14 @@ def test_check_array():
         check_array("a", nn.Parameter(array))
     with pytest.raises(TypeError, match=r"a: expected float32, .*, got >f8"):
         check_array("a", array.astype(">f8"))
+
+
+def test_check_size():
+    assert [check_size("n", size) for size in (0, 3, np.int64(2))] == [0, 3, 2]
+    assert type(check_size("n", np.int64(2))) is int
+    for bad in (1.0, True, "2", None, np.float64(2)):
+        with pytest.raises(TypeError, match="n must be a whole number, got"):
+            check_size("n", bad)
+    for error in (ValueError, RuntimeError):
+        with pytest.raises(error, match="n must be >= 0, got -1"):
+            check_size("n", -1)

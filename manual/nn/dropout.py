@@ -1,0 +1,46 @@
+"""Dropout."""
+
+from __future__ import annotations  # naming np.random.Generator would import numpy.random
+
+import numpy as np
+
+from manual.nn.module import Module, check_array
+
+
+class Dropout(Module):
+    """In training each element is 0 with probability p, and else divided by 1 − p, so that its
+    expectation stays; in evaluation y = x. As torch.nn.Dropout. Any rank.
+
+    generator: what the masks are drawn from (a fresh, unseeded numpy.random.Generator where none
+    is given). Networks of different dtypes with equal generators drop the same elements.
+    Source: Srivastava et al. 2014, Dropout.
+    """
+
+    def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: p has to be between 0 and 1, got {p!r}")
+        self.p = float(p)
+        self.generator = np.random.default_rng() if generator is None else generator
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """y = x m / (1 − p), each m_i 1 with probability 1 − p and else 0; for p = 1, y = x · 0.
+
+        An infinite x_i that is dropped is inf · 0 = NaN, as in torch, and NumPy warns of it.
+        """
+        check_array("Dropout: x", x)
+        mask = None
+        if self.training and self.p > 0:
+            mask = np.asarray(self.generator.random(x.shape) >= self.p).astype(x.dtype)
+            if self.p < 1:
+                mask *= 1 / (1 - self.p)
+        self.saved = mask, x.shape, x.dtype
+        return x if mask is None else np.asarray(x * mask)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """y_i = x_i m_i / (1 − p), so dx = dy m / (1 − p), with the mask of the last forward."""
+        mask, shape, dtype = self.recall()
+        check_array("Dropout: dy", dy, shape, dtype)
+        return dy if mask is None else np.asarray(dy * mask)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
