@@ -275,4 +275,4 @@ def _changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> lis
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     """A copy, on the CPU."""
-    return tensor.detach().cpu().numpy().copy()
+    return tensor.numpy(force=True).copy()

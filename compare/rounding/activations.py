@@ -27,7 +27,7 @@ def _pointwise(
             point = torch.tensor(at).requires_grad_()
             value = module(point)
             (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
-            return value.detach().numpy(), slope.numpy()
+            return value.detach().numpy(), slope.numpy(force=True)
 
         # The ends of the interval, and 0 where it lies inside: there are the kinks, and the slopes
         # have their peak.
@@ -132,7 +132,9 @@ _pointwise(torch.nn.GELU, _gelu, _gelu_slope)
 def _(module: torch.nn.PReLU, r, theta, x, ex):
     """y = x, or w x for x < 0, with w of the channel; dw = Σ dy x over x < 0."""
     w, ew = theta["weight"]
-    if w.size > 1 and x.ndim > 1:  # one for each channel
+    if w.size == 1:
+        w, ew = w.reshape(()), ew.reshape(())
+    elif x.ndim > 1:  # one for each channel
         w, ew = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (w, ew))
     low, high = x - ex < 0, x + ex > 0  # where both: rounding decides on the side
     slope, eslope = np.where(x < 0, w, 1.0), np.where(low, ew + r.u * np.abs(w), 0.0)

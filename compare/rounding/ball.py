@@ -70,9 +70,8 @@ class Ball:
 
     def __truediv__(self, other: "Ball") -> "Ball":
         """∞ where the divisor may be 0 and the dividend is not exactly 0."""
-        value = np.divide(
-            self.value, other.value, out=np.zeros(np.shape(self.value)), where=self.value != 0
-        )
+        zeros = np.zeros(np.broadcast_shapes(np.shape(self.value), np.shape(other.value)))
+        value = np.divide(self.value, other.value, out=zeros, where=self.value != 0)
         low = np.abs(other.value) - other.e
         e = self.e + np.abs(value) * other.e
         e = np.divide(e, low, out=np.where(e > 0, np.inf, 0.0), where=low > 0)
