@@ -85,22 +85,28 @@ def slope():
 
 @pytest.fixture(scope="session")
 def check_loss():
-    """check_loss(criterion, prediction, target, allowed, seed): value and gradient against the
-    twin in float64, for a random cotangent of both signs. Returns (loss, dprediction)."""
+    """check_loss(criterion, prediction, target, allowed, seed, slope_allowed): value and gradient
+    against the twin in float64, for a random cotangent of both signs. allowed: of the loss, and
+    (unless slope_allowed is given) of the gradient, for cotangents of size 1. Returns (loss,
+    dprediction)."""
 
-    def check(criterion, prediction, target, allowed, seed=0):
+    def check(criterion, prediction, target, allowed, seed=0, slope_allowed=None):
         shape = criterion(prediction, target).shape
         dloss = np.random.default_rng(seed).normal(size=shape).astype(prediction.dtype)
+        dloss = np.asarray(dloss)
         dloss.flags.writeable = False
         loss = criterion(prediction, target)
         dz = criterion.backward(dloss)
+        assert isinstance(dz, np.ndarray)
         assert loss.dtype == dz.dtype == prediction.dtype
         assert np.array_equal(criterion.backward(dloss), dz)
         expected, expected_dz = loss_in_torch(criterion, prediction, target, dloss)
         assert loss.shape == expected.shape
         assert dz.shape == expected_dz.shape == prediction.shape
         assert (np.abs(loss - expected) <= allowed).all()
-        assert (np.abs(dz - expected_dz) <= allowed * max(1, np.abs(dloss).max())).all()
+        slope_allowed = allowed if slope_allowed is None else slope_allowed
+        size = np.abs(dloss).max(initial=1)
+        assert (np.abs(dz - expected_dz) <= slope_allowed * size).all()
         return loss, dz
 
     return check
@@ -109,8 +115,9 @@ def check_loss():
 def loss_in_torch(criterion, prediction, target, dloss):
     """(loss, dprediction) of the twin in float64, from copies."""
     criterion = copy.copy(criterion)
-    if getattr(criterion, "weight", None) is not None:
-        criterion.weight = criterion.weight.astype(np.float64)
+    for name, value in vars(criterion).items():
+        if isinstance(value, np.ndarray):
+            setattr(criterion, name, value.astype(np.float64))
     z = torch.tensor(np.array(prediction, np.float64, order="C"), requires_grad=True)
     kind = np.int64 if np.asarray(target).dtype.kind in "iu" else np.float64
     loss = twin(criterion)(z, torch.tensor(np.array(target, kind, order="C")))

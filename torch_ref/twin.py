@@ -131,10 +131,14 @@ def _(module: nn.Dropout) -> torch.nn.Module:
 
 def _same_name(kind: type, *arguments: str) -> None:
     """The twin is the class of that name in torch.nn (or, where torch.nn lacks it, in
-    `torch_ref.modules`), made with these attributes as keyword arguments."""
+    `torch_ref.modules`), made with these attributes as keyword arguments; arrays are copied."""
     home = torch.nn if hasattr(torch.nn, kind.__name__) else modules
     counterpart = getattr(home, kind.__name__)
-    twin.register(kind, lambda obj: counterpart(**{a: getattr(obj, a) for a in arguments}))
+    twin.register(kind, lambda obj: counterpart(**{a: _own(getattr(obj, a)) for a in arguments}))
+
+
+def _own(value: Any) -> Any:
+    return torch.tensor(value) if isinstance(value, np.ndarray) else value
 
 
 _same_name(nn.Identity)
@@ -157,16 +161,11 @@ _same_name(nn.Step)
 _same_name(nn.HalfSquaredError)
 _same_name(nn.SumSquaredError)
 _same_name(nn.MSELoss, "reduction")
-
-
-@twin.register
-def _(criterion: nn.CrossEntropyLoss) -> torch.nn.Module:
-    return torch.nn.CrossEntropyLoss(
-        None if criterion.weight is None else torch.tensor(criterion.weight),
-        ignore_index=criterion.ignore_index,
-        reduction=criterion.reduction,
-        label_smoothing=criterion.label_smoothing,
-    )
+_same_name(nn.L1Loss, "reduction")
+_same_name(nn.BCELoss, "weight", "reduction")
+_same_name(nn.BCEWithLogitsLoss, "weight", "reduction", "pos_weight")
+_same_name(nn.NLLLoss, "weight", "ignore_index", "reduction")
+_same_name(nn.CrossEntropyLoss, "weight", "ignore_index", "reduction", "label_smoothing")
 
 
 def _load(built: torch.nn.Module, module: nn.Module, dtype: torch.dtype | None) -> None:

@@ -16,8 +16,13 @@ from manual.nn.criterion import Criterion
 from manual.nn.cross_entropy import CrossEntropyLoss
 from manual.nn.dropout import Dropout
 from manual.nn.flatten import Flatten
+from manual.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from manual.nn.binary_cross_entropy import BCELoss, BCEWithLogitsLoss
+from manual.nn.containers import Sequential
+from manual.nn.criterion import Criterion
+from manual.nn.cross_entropy import CrossEntropyLoss, NLLLoss
 from manual.nn.linear import Linear
-from manual.nn.losses import HalfSquaredError, MSELoss, SumSquaredError
+from manual.nn.losses import HalfSquaredError, L1Loss, MSELoss, SumSquaredError
 from manual.nn.module import Module
 from manual.nn.normalization import BatchNorm1d
 from manual.nn.parameter import Parameter
@@ -29,6 +34,8 @@ __all__ = [
     "GELU",
     "Arctan",
     "BatchNorm1d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "Criterion",
     "CrossEntropyLoss",
     "Dropout",
@@ -36,6 +43,7 @@ __all__ = [
     "HalfSquaredError",
     "Identity",
     "LeakyReLU",
+    "L1Loss",
     "Linear",
     "LogSigmoid",
     "LogSoftmax",
@@ -43,6 +51,7 @@ __all__ = [
     "Maxout",
     "Module",
     "PReLU",
+    "NLLLoss",
     "Parameter",
     "ReLU",
     "Residual",

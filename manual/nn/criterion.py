@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from manual.nn.module import check_array
+from manual.nn.module import InputError, check_array
+
+# For a forward or backward whose result may be too large for the dtype: inf, as in torch.
+overflowing = np.errstate(over="ignore")
 
 
 class Criterion:
@@ -11,6 +14,7 @@ class Criterion:
     forward(prediction, target) returns a NumPy scalar of the prediction's dtype ("none": an
     array, one loss for each element or row). backward(dloss) returns dLoss/dprediction; dloss,
     the gradient of what comes after, is 1 where the loss is a scalar and must be given for "none".
+    What was given to forward must not be changed in place before backward has run.
     """
 
     saved: tuple | None = None
@@ -38,7 +42,8 @@ class Criterion:
         return self.saved
 
     def _dloss(self, dloss: np.ndarray | None, shape: tuple, dtype: np.dtype) -> np.ndarray:
-        """The given dloss as an array of `shape`, or 1 for a scalar loss."""
+        """The given dloss as an array of `shape` (the losses'; () unless "none"), or 1."""
+        shape = shape if self.reduction == "none" else ()
         if dloss is None:
             if self.reduction == "none":
                 raise ValueError(
@@ -53,3 +58,32 @@ class Criterion:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class ElementwiseLoss(Criterion):
+    """A loss L_i for each element of a prediction and a target of one shape, of any rank."""
+
+    def _check(self, prediction: np.ndarray, target: np.ndarray) -> None:
+        name = type(self).__name__
+        check_array(f"{name}: prediction", prediction)
+        check_array(f"{name}: target", target, prediction.shape, prediction.dtype)
+        if prediction.size == 0 and self.reduction == "mean":
+            raise InputError(f"{name}: the mean over no elements (shape {prediction.shape})")
+
+    def _reduced(self, losses: np.ndarray) -> np.floating | np.ndarray:
+        if self.reduction == "none":
+            return losses
+        return losses.mean() if self.reduction == "mean" else losses.sum()
+
+    def _chained(self, dloss: np.ndarray | None, slopes: np.ndarray) -> np.ndarray:
+        """dL/dŷ_i = dL/dL_i · ∂L_i/∂ŷ_i from the slopes ∂L_i/∂ŷ_i. dL/dL_i is the given dloss
+        (a scalar loss: 1), for "mean" over the number of elements."""
+        dlosses = self._dloss(dloss, slopes.shape, slopes.dtype)
+        if self.reduction == "mean":
+            dlosses = dlosses / slopes.size
+        return np.asarray(dlosses * slopes)  # a product of two 0-d arrays is none
+
+
+def product(factor: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """factor · value with 0 · ∞ = 0, as a cross-entropy understands 0 log 0."""
+    return factor * np.where(factor == 0, 0, value)

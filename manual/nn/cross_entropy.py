@@ -1,20 +1,146 @@
-"""Losses over classes: softmax and negative log-likelihood."""
+"""Losses over classes: the negative log-likelihood, with and without the softmax before it.
+
+Both are L_n = −Σ_c t_nc log p_nc, with t the target as a weight for each class. The classes lie
+on axis 1 of the prediction, (N, C) or (N, C, d1, …), or are all it has, (C,); n stands for every
+other position: the losses have the shape (N,), (N, d1, …) or ().
+"""
 
 import numpy as np
 
-from manual.nn.criterion import Criterion
-from manual.nn.module import check_array
+from manual.nn.criterion import Criterion, overflowing, product
+from manual.nn.module import DtypeError, InputError, check_array
 
 
-class CrossEntropyLoss(Criterion):
-    """Softmax and negative log-likelihood in one, as torch.nn.CrossEntropyLoss, for class indices.
+class _ClassLoss(Criterion):
+    """From the target to t, and from t and log p to the loss.
 
-    prediction: logits z, (N, C) or (C,). target: whole numbers in [0, C), (N,) or ().
+    weight: (C,) or None, a factor w_c for each class; positions whose target is `ignore_index`
+    count for nothing. "mean" divides Σ_n L_n by Σ_n w_{y_n} over the positions that count.
+    """
+
+    label_smoothing = 0.0
+
+    def __init__(
+        self,
+        weight: np.ndarray | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        if weight is not None:
+            check_array(f"{type(self).__name__}: weight", weight)
+        self.weight, self.ignore_index = weight, ignore_index
+
+    def _class_axis(self, x: np.ndarray) -> int:
+        name = type(self).__name__
+        check_array(f"{name}: prediction", x)
+        axis = min(1, x.ndim - 1)
+        if x.ndim == 0 or x.shape[axis] == 0:
+            raise InputError(
+                f"{name}: expected a prediction of shape (N, C), (N, C, d1, …) or (C,) with "
+                f"C > 0, got {x.shape}"
+            )
+        if self.reduction == "mean" and x.size == 0:
+            raise InputError(f"{name}: the mean over no elements (shape {x.shape})")
+        if self.weight is not None:
+            check_array(f"{name}: weight", self.weight, (x.shape[axis],), x.dtype)
+        return axis
+
+    def _from_indices(self, x: np.ndarray, y: np.ndarray, axis: int) -> tuple:
+        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored; the index of the entries
+        (n, y_n), or None where others are ≠ 0 too; and the divisor."""
+        name, classes, epsilon = type(self).__name__, x.shape[axis], self.label_smoothing
+        shape = x.shape[:axis] + x.shape[axis + 1 :]
+        if y.shape != shape or y.dtype.kind not in "iu":
+            error = InputError if y.dtype.kind in "iu" else DtypeError
+            raise error(
+                f"{name}: a prediction of shape {x.shape} needs class indices (integers) of "
+                f"shape {shape}, got {y.dtype} of shape {y.shape}"
+            )
+        counts = y != self.ignore_index
+        outside = ((y < 0) | (y >= classes)) & counts
+        if outside.any():
+            n = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
+
+        y = np.where(counts, y, 0)
+        present = counts.astype(x.dtype)
+        w = present if self.weight is None else self.weight[y] * present
+        positions = np.indices(y.shape, sparse=True)
+        at = (*positions[:axis], y, *positions[axis:])
+        t = np.zeros(x.shape, x.dtype)
+        t[at] = (1 - epsilon) * w
+        if epsilon:
+            t += epsilon / classes * self._weighted(np.expand_dims(present, axis), axis)
+            at = None
+        divisor = 1
+        if self.reduction == "mean":
+            divisor = np.count_nonzero(counts) if self.weight is None else w.sum()
+            if divisor == 0:
+                raise ValueError(
+                    f"{name}: no target counts (all are ignore_index or of weight 0); "
+                    "the mean over nothing is undefined"
+                )
+        return t, at, x.dtype.type(divisor)
+
+    def _weighted(self, q: np.ndarray, axis: int) -> np.ndarray:
+        """w_c q_nc."""
+        if self.weight is None:
+            return q
+        return q * self.weight.reshape(-1, *[1] * (q.ndim - axis - 1))
+
+    def _loss(self, t, at, log_p, divisor, axis: int) -> np.floating | np.ndarray:
+        """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0."""
+        terms = product(t, log_p).sum(axis=axis) if at is None else product(t[at], log_p[at])
+        losses = -terms
+        return losses if self.reduction == "none" else losses.sum() / divisor
+
+    def _dlosses(self, dloss, t, divisor, axis: int) -> np.ndarray:
+        """dL/dL_n over the divisor, as it broadcasts over t."""
+        shape = t.shape[:axis] + t.shape[axis + 1 :]
+        dloss = self._dloss(dloss, shape, t.dtype) / divisor
+        return np.expand_dims(dloss, axis) if self.reduction == "none" else dloss
+
+
+class NLLLoss(_ClassLoss):
+    """L_n = −w_{y_n} log p_{n y_n}, as torch.nn.NLLLoss.
+
+    prediction: log-probabilities, as LogSoftmax gives them, (N, C), (N, C, d1, …) or (C,).
+    target: whole numbers in [0, C), (N,), (N, d1, …) or ().
+    weight: (C,) or None, a factor w_c for each class; positions whose target is `ignore_index`
+    count for nothing. "mean": Σ_n L_n / Σ_n w_{y_n} over the positions that count.
+
+    Raises InputError or DtypeError for what does not fit, IndexError for a target outside
+    [0, C), ValueError where "mean" would divide by the weight of no position at all.
+    """
+
+    @overflowing
+    def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
+        axis = self._class_axis(prediction)
+        t, at, divisor = self._from_indices(prediction, np.asarray(target), axis)
+        self.saved = t, divisor, axis
+        return self._loss(t, at, prediction, divisor, axis)
+
+    def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
+        """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
+        for "mean" over the divisor."""
+        t, divisor, axis = self.recall()
+        return -t * self._dlosses(dloss, t, divisor, axis)
+
+
+class CrossEntropyLoss(_ClassLoss):
+    """Softmax and negative log-likelihood in one, as torch.nn.CrossEntropyLoss.
+
+    prediction: logits z, (N, C), (N, C, d1, …) or (C,).
+    target: class indices, whole numbers in [0, C), (N,), (N, d1, …) or (); or class
+    probabilities, of the prediction's shape and dtype (any numbers: they are not checked).
     weight: (C,) or None, a factor w_c for each class; label_smoothing: ε in [0, 1];
-    rows whose target is `ignore_index` count for nothing.
+    positions whose class index is `ignore_index` count for nothing.
 
-    With p = softmax(z), the smoothed target q_c = (1 − ε) [c = y] + ε/C and t_c = w_c q_c:
-        L_n = −Σ_c t_nc log p_nc;     "mean": Σ_n L_n / Σ_n w_{y_n} over the rows that count.
+    With p = softmax(z) over the classes, q_nc = [c = y_n] or the probabilities y_nc, and
+    t_nc = w_c ((1 − ε) q_nc + ε/C):
+        L_n = −Σ_c t_nc log p_nc;     "mean": Σ_n L_n / Σ_n w_{y_n} over the positions that
+    count, and for probabilities (1/number of positions) Σ_n L_n.
     """
 
     def __init__(
@@ -24,45 +150,32 @@ class CrossEntropyLoss(Criterion):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(weight, ignore_index, reduction)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(
                 f"CrossEntropyLoss: label_smoothing must be in [0, 1], got {label_smoothing!r}"
             )
-        if weight is not None:
-            check_array("CrossEntropyLoss: weight", weight)
-        self.weight, self.ignore_index = weight, ignore_index
         self.label_smoothing = float(label_smoothing)
 
+    @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         """log p = (z − m) − log Σ e^(z − m) with m = max z: no overflow, no log of 0.
 
-        Raises TypeError or ValueError for wrong dtypes or shapes, IndexError for a target
-        outside [0, C), ValueError where "mean" would divide by the weight of no row at all.
+        Raises InputError or DtypeError for what does not fit, IndexError for a target outside
+        [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
-        z, y = self._checked(prediction, target)
-        z = z - z.max(axis=1, keepdims=True)
+        axis = self._class_axis(prediction)
+        target = np.asarray(target)
+        if target.shape == prediction.shape:
+            t, at, divisor = self._from_probabilities(prediction, target, axis)
+        else:
+            t, at, divisor = self._from_indices(prediction, target, axis)
+        z = prediction - prediction.max(axis=axis, keepdims=True)
         p = np.exp(z)
-        total = p.sum(axis=1, keepdims=True)
+        total = p.sum(axis=axis, keepdims=True)
         p /= total
-        t = self._targets(z, y)
-        log_p = z - np.log(total)
-        # log p = −inf (a masked logit) counts only where t asks for it
-        losses = -np.multiply(t, log_p, where=t != 0, out=np.zeros_like(t)).sum(axis=1)
-        divisor = None
-        if self.reduction == "mean":
-            counts = y != self.ignore_index
-            divisor = counts.sum() if self.weight is None else self.weight[y[counts]].sum()
-            if divisor == 0:
-                raise ValueError(
-                    "CrossEntropyLoss: no target counts (all are ignore_index or of weight 0); "
-                    "the mean over nothing is undefined"
-                )
-            divisor = z.dtype.type(divisor)
-        self.saved = p, t, divisor, prediction.shape
-        if self.reduction == "none":
-            return losses.reshape(prediction.shape[:-1])
-        return losses.sum() if divisor is None else losses.sum() / divisor
+        self.saved = p, t, divisor, axis
+        return self._loss(t, at, z - np.log(total), divisor, axis)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
@@ -71,45 +184,20 @@ class CrossEntropyLoss(Criterion):
             = p_nk Σ_c t_nc − t_nk          (without weights and smoothing: p − onehot(y)),
         and for "mean" the same over the divisor.
         """
-        p, t, divisor, shape = self.recall()
-        dloss = self._dloss(dloss, shape[:-1] if self.reduction == "none" else (), p.dtype)
-        dz = p * t.sum(axis=1, keepdims=True) - t
-        if divisor is not None:
-            dz /= divisor
-        return (dz * dloss.reshape(-1, 1)).reshape(shape)
+        p, t, divisor, axis = self.recall()
+        dz = p * t.sum(axis=axis, keepdims=True) - t
+        dz *= self._dlosses(dloss, t, divisor, axis)
+        return dz
 
-    def _checked(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        check_array("CrossEntropyLoss: prediction", z)
-        if z.ndim not in (1, 2) or z.shape[-1] == 0:
-            raise ValueError(
-                f"CrossEntropyLoss: expected logits of shape (N, C) or (C,), got {z.shape}"
+    def _from_probabilities(self, z: np.ndarray, y: np.ndarray, axis: int) -> tuple:
+        """t = w_c ((1 − ε) y_nc + ε/C); None (which see above); and the divisor."""
+        check_array("CrossEntropyLoss: target (class probabilities)", y, z.shape, z.dtype)
+        if self.ignore_index >= 0:
+            raise InputError(
+                f"CrossEntropyLoss: ignore_index {self.ignore_index} needs class indices as the "
+                "target, got class probabilities"
             )
-        y = np.asarray(y)
-        if y.dtype.kind not in "iu":
-            raise TypeError(f"CrossEntropyLoss: expected class indices (integers), got {y.dtype}")
-        if y.shape != z.shape[:-1]:
-            raise ValueError(
-                f"CrossEntropyLoss: logits of shape {z.shape} need targets of shape "
-                f"{z.shape[:-1]}, got {y.shape}"
-            )
-        classes = z.shape[-1]
-        if self.weight is not None:
-            check_array("CrossEntropyLoss: weight", self.weight, (classes,), z.dtype)
-        y = y.reshape(-1)
-        outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
-        if outside.any():
-            at = int(outside.argmax())
-            raise IndexError(
-                f"CrossEntropyLoss: target {y[at]} (row {at}) is outside the {classes} classes"
-            )
-        return z.reshape(-1, classes), y
-
-    def _targets(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """t_nc = w_c q_nc, (N, C); a row of zeros where the target is ignored."""
-        counts = y != self.ignore_index
-        t = np.full_like(z, self.label_smoothing / z.shape[1])
-        t[counts, y[counts]] += 1 - self.label_smoothing
-        t[~counts] = 0
-        if self.weight is not None:
-            t *= self.weight
-        return t
+        epsilon, classes = self.label_smoothing, z.shape[axis]
+        q = (1 - epsilon) * y + epsilon / classes if epsilon else y
+        positions = z.size // classes if self.reduction == "mean" else 1
+        return self._weighted(q, axis), None, z.dtype.type(positions)

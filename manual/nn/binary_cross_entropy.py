@@ -1,0 +1,128 @@
+"""Cross-entropy of yes-or-no questions: a prediction and a target y for each, L_i for each.
+
+L_i = −[q y_i log p_i + (1 − y_i) log(1 − p_i)], p_i the probability predicted for "yes".
+"""
+
+import numpy as np
+
+from manual.nn.criterion import ElementwiseLoss, overflowing, product
+from manual.nn.module import InputError, check_array
+
+SMALLEST = float(np.float32(1e-12))  # torch's constant, which it keeps as a float32
+
+
+def _refuse_improbable(what: str, p: np.ndarray) -> None:
+    inside = (p >= 0) & (p <= 1)  # NaN is not
+    if not inside.all():
+        at = tuple(int(i) for i in np.argwhere(~inside)[0])
+        raise InputError(f"{what}: expected probabilities in [0, 1], got {p[at]} at {at}")
+
+
+class _BinaryLoss(ElementwiseLoss):
+    """With a factor for each element: `weight`, of any shape that broadcasts to the prediction's
+    (without making it larger)."""
+
+    def __init__(self, weight: np.ndarray | None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        if weight is not None:
+            check_array(f"{type(self).__name__}: weight", weight)
+        self.weight = weight
+
+    def _check_factor(self, name: str, prediction: np.ndarray) -> None:
+        """Refuse the attribute `name` where it does not broadcast to the prediction's shape."""
+        factor, shape = getattr(self, name), prediction.shape
+        if factor is None:
+            return
+        what = f"{type(self).__name__}: {name}"
+        check_array(what, factor, dtype=prediction.dtype)
+        pairs = zip(factor.shape[::-1], shape[::-1], strict=False)
+        if factor.ndim > len(shape) or any(own not in (1, n) for own, n in pairs):
+            raise InputError(
+                f"{what}: expected a shape that broadcasts to {shape}, got {factor.shape}"
+            )
+
+    def _weighted(self, values: np.ndarray) -> np.ndarray:
+        return values if self.weight is None else self.weight * values
+
+
+class BCELoss(_BinaryLoss):
+    """L_i = −w_i [y_i log p_i + (1 − y_i) log(1 − p_i)], as torch.nn.BCELoss.
+
+    prediction p and target y: of one shape, any rank, in [0, 1]. weight w: see below; "mean"
+    divides by the number of elements. As in torch no logarithm counts for less than −100, so
+    that the loss stays finite at p = 0 and p = 1.
+
+    weight: None, or of any shape that broadcasts to the prediction's without making it larger.
+    Raises InputError for a prediction or target outside [0, 1] and for shapes that do not fit.
+    """
+
+    def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
+        self._check(prediction, target)
+        self._check_factor("weight", prediction)
+        _refuse_improbable("BCELoss: prediction", prediction)
+        _refuse_improbable("BCELoss: target", target)
+        self.saved = prediction, target
+        with np.errstate(divide="ignore"):  # log 0 = −∞, which counts as −100
+            log_p = np.maximum(np.log(prediction), -100)
+            log_q = np.maximum(np.log1p(-prediction), -100)
+        return self._reduced(self._weighted(-(target * log_p + (1 - target) * log_q)))
+
+    def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
+        """∂L_i/∂p_i = −w_i [y_i/p_i − (1 − y_i)/(1 − p_i)] = w_i (p_i − y_i) / (p_i (1 − p_i)).
+
+        As in torch the denominator is at least 1e-12: finite at p = 0 and p = 1.
+        """
+        p, y = self.recall()
+        slopes = (p - y) / np.maximum(p * (1 - p), SMALLEST)
+        return self._chained(dloss, self._weighted(slopes))
+
+
+class BCEWithLogitsLoss(_BinaryLoss):
+    """Sigmoid and BCELoss in one, as torch.nn.BCEWithLogitsLoss:
+
+    L_i = −w_i [q_i y_i log σ(x_i) + (1 − y_i) log σ(−x_i)],     σ(−x) = 1 − σ(x)
+
+    prediction: logits x of any rank; target y: any numbers of the same shape. weight w and
+    pos_weight q (what a "yes" counts for): None, or of any shape that broadcasts to the
+    prediction's without making it larger; "mean" divides by the number of elements.
+    """
+
+    def __init__(
+        self,
+        weight: np.ndarray | None = None,
+        reduction: str = "mean",
+        pos_weight: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(weight, reduction)
+        if pos_weight is not None:
+            check_array("BCEWithLogitsLoss: pos_weight", pos_weight)
+        self.pos_weight = pos_weight
+
+    @overflowing
+    def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
+        """−log σ(±x) = log(1 + e^∓x) = max(∓x, 0) + log(1 + e^−|x|): nothing overflows, and for
+        either target small losses keep their digits."""
+        self._check(prediction, target)
+        self._check_factor("weight", prediction)
+        self._check_factor("pos_weight", prediction)
+        x, yes, no = prediction, self._yes(target), 1 - target
+        e = np.exp(-np.abs(x))
+        self.saved = x, e, yes, no
+        tail = np.log1p(e)
+        losses = product(yes, np.maximum(-x, 0) + tail) + product(no, np.maximum(x, 0) + tail)
+        return self._reduced(self._weighted(losses))
+
+    def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
+        """d log σ(x)/dx = σ(−x) and d log σ(−x)/dx = −σ(x), so
+        ∂L_i/∂x_i = w_i [(1 − y_i) σ(x_i) − q_i y_i σ(−x_i)]     (q = 1: w_i (σ(x_i) − y_i)).
+
+        With e = e^−|x|, the larger of σ(x), σ(−x) is 1 / (1 + e) and the smaller e / (1 + e).
+        """
+        x, e, yes, no = self.recall()
+        larger = 1 / (1 + e)
+        smaller = e * larger
+        slopes = no * np.where(x > 0, larger, smaller) - yes * np.where(x > 0, smaller, larger)
+        return self._chained(dloss, self._weighted(slopes))
+
+    def _yes(self, target: np.ndarray) -> np.ndarray:
+        return target if self.pos_weight is None else self.pos_weight * target
