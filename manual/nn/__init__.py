@@ -11,16 +11,12 @@ from manual.nn.activations import (
     Softplus,
     Tanh,
 )
+from manual.nn.binary_cross_entropy import BCELoss, BCEWithLogitsLoss
 from manual.nn.containers import Residual, Sequential
 from manual.nn.criterion import Criterion
-from manual.nn.cross_entropy import CrossEntropyLoss
+from manual.nn.cross_entropy import CrossEntropyLoss, NLLLoss
 from manual.nn.dropout import Dropout
 from manual.nn.flatten import Flatten
-from manual.nn.activations import Identity, ReLU, Sigmoid, Tanh
-from manual.nn.binary_cross_entropy import BCELoss, BCEWithLogitsLoss
-from manual.nn.containers import Sequential
-from manual.nn.criterion import Criterion
-from manual.nn.cross_entropy import CrossEntropyLoss, NLLLoss
 from manual.nn.linear import Linear
 from manual.nn.losses import HalfSquaredError, L1Loss, MSELoss, SumSquaredError
 from manual.nn.module import Module
@@ -33,25 +29,25 @@ __all__ = [
     "ELU",
     "GELU",
     "Arctan",
-    "BatchNorm1d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "Criterion",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
     "HalfSquaredError",
     "Identity",
-    "LeakyReLU",
     "L1Loss",
+    "LeakyReLU",
     "Linear",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
     "Maxout",
     "Module",
-    "PReLU",
     "NLLLoss",
+    "PReLU",
     "Parameter",
     "ReLU",
     "Residual",
