@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from compare.rounding import Ball, Rounding, buffer_rule, clip_rule, loss_rule, rule, update_rule
-from compare.trace import RESIDUALS, Draw, Run, dotted, torch_step
+from compare.trace import RESIDUALS, Draw, Run, cotangent, dotted, torch_step
 from torch_ref import modules
 
 PROBES = 8
@@ -59,7 +59,8 @@ class Bounds:
         prediction, e, backward = self._forward(net, "", self.values["x"], self.bounds["x"])
         for name, _ in net.named_buffers():
             self.bounds[f"buffer.{name}"] = self.errors[name]
-        dloss = draw(self.values["loss"].shape) if self.values["loss"].ndim else np.ones(())
+        dloss = cotangent(self.run.criterion, self.values["loss"], draw)
+        dloss = np.ones(()) if dloss is None else dloss
         self.bounds["loss"], e = loss_rule(self.run.criterion, r, prediction, e, y.numpy(), dloss)
         self.bounds["d_x"] = backward(e)
         if self.run.clip is not None:

@@ -83,7 +83,8 @@ def manual_step(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None = None
         _record(module, path, outputs, upstream)
     prediction = net(x)
     loss = criterion(prediction, y)
-    dloss = draw(loss.shape).astype(prediction.dtype) if np.ndim(loss) else None
+    dloss = cotangent(criterion, loss, draw)
+    dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
     dx, error, trained = None, None, []
     try:
         dx = net.backward(criterion.backward(dloss))
@@ -142,6 +143,11 @@ def _update(
             for k, group in enumerate(run.optimizer.param_groups)
         ]
     return rows
+
+
+def cotangent(criterion: Any, loss: Any, draw: Draw) -> np.ndarray | None:
+    """∂L/∂loss where the loss is not the L that is differentiated: with reduction "none"."""
+    return draw(np.shape(loss)) if getattr(criterion, "reduction", "") == "none" else None
 
 
 def _scalar(loss: float | np.floating, prediction: np.ndarray) -> np.ndarray:
@@ -226,7 +232,8 @@ def torch_step(
     try:
         loss = criterion(net(given), y)
         if loss.requires_grad:
-            loss.backward(torch.tensor(draw(loss.shape)).to(loss) if loss.ndim else None)
+            dloss = cotangent(criterion, loss, draw)
+            loss.backward(None if dloss is None else torch.tensor(dloss).to(loss))
     finally:
         for handle in handles:
             handle.remove()
