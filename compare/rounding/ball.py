@@ -60,6 +60,8 @@ class Ball:
 
     def __mul__(self, other: "Ball | np.ndarray | float") -> "Ball":
         if not isinstance(other, Ball):
+            if np.ndim(other) == 0 and other == 1:
+                return self
             value = self.value * other
             return self._result(value, np.abs(other) * self.e + self._underflow(value), 2)
         value, e = self.value * other.value, np.abs(self.value) * other.e

@@ -114,7 +114,7 @@ def _squared(kind: type, factor: float) -> None:
         eloss = 2 * d * ed + ed * ed + 2 * r.u * d * d
         if criterion.reduction != "none":
             eloss = (eloss.sum() + r.sum(d.size) * (d * d).sum()) / n
-        edz = 2 * (ed + 4 * r.u * d) * np.abs(dloss) / n
+        edz = 2 * (ed + 3 * r.u * d) * np.abs(dloss) / n
         return factor * eloss + r.tiny, factor * edz + r.tiny
 
 

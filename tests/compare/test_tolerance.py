@@ -105,7 +105,7 @@ def test_saturated_softmax_allows_an_absolute_error_of_the_subtraction():
     """p − 1 in float32 is off by up to one roundoff of 1, however small 1 − p is."""
     r = Rounding.of(np.dtype(np.float32))
     z, y = np.array([[40.0, 0.0, 0.0]]), np.array([0])
-    _, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, np.zeros_like(z), y)
+    _, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, np.zeros_like(z), y, np.ones(()))
     assert r.u < edz[0, 0] < 100 * r.u
     assert edz[0, 1] < 1e-15
 
@@ -150,10 +150,15 @@ def test_the_black_box_rule_covers_the_error_of_a_module_without_a_rule(seed):
     assert ey.max() < 1e-2 * exact.detach().abs().max()
 
 
+class OwnLoss(torch.nn.Module):
+    def forward(self, prediction, target):
+        return (prediction - target).abs().mean()
+
+
 def test_a_custom_criterion_is_a_black_box_too():
     r = Rounding.of(np.dtype(np.float32))
     z, y = np.linspace(-2, 2, 12).reshape(3, 4), np.linspace(0, 1, 12).reshape(3, 4)
-    eloss, edz = loss_rule(torch.nn.L1Loss(), r, z, 1e-7 * np.abs(z), y)
+    eloss, edz = loss_rule(OwnLoss(), r, z, 1e-7 * np.abs(z), y, np.ones(()))
     exact = np.abs(z - y).mean()
     assert abs(np.abs(np.float32(z) - np.float32(y)).mean() - exact) <= eloss < 1e-4
     assert edz.shape == z.shape
@@ -186,7 +191,7 @@ def test_softmax_bounds_hold_for_large_errors_of_the_logits(scale):
     g = np.random.default_rng(0)
     z, y = 3 * g.normal(size=(5, 4)), g.integers(0, 4, 5)
     ez = scale * g.uniform(size=z.shape)
-    eloss, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, ez, y)
+    eloss, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, ez, y, np.ones(()))
 
     def at(z):
         point = torch.tensor(z).requires_grad_()
