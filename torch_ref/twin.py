@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from manual import nn, optim
-from torch_ref import modules
+from manual import nn
+from torch_ref import modules, optimizers
 
 
 def twin(
     obj: Any,
-    parameters: Iterable[torch.Tensor] | None = None,
+    acts_on: Iterable[torch.Tensor] | torch.optim.Optimizer | None = None,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """The torch counterpart of a manual module, criterion or optimizer, with the same values.
+    """The torch counterpart of a manual module, criterion, optimizer, schedule or clipping
+    function (or functools.partial of one), with the same values.
 
-    A module's weights are copied, into `dtype` (default: their own), onto `device`. An optimizer
-    needs `parameters`, the twins of its parameters in its own order, and takes over the state it
-    has reached. A `Dropout` gets a copy of the generator: from then on both draw the same masks.
-    A class without a twin of its own gets its base's. Raises TypeError for an object nobody
-    registered a twin for.
+    A module's weights are copied, into `dtype` (default: their own), onto `device`. A `Dropout`
+    gets a copy of the generator: from then on both draw the same masks. An optimizer `acts_on` the
+    twins of its parameters, in its own order, a schedule on the twin of its optimizer; both take
+    over the state they have reached. A class without a twin of its own gets its base's.
+    Raises TypeError for an object nobody registered a twin for.
 
     A module of your own gets a twin by a function that builds the torch module, whose weights
     are then copied by name:
@@ -35,10 +36,8 @@ def twin(
         def _(module: MyModule) -> torch.nn.Module:
             return MyTorchModule(...)
     """
-    if isinstance(obj, optim.SGD):
-        if parameters is None:
-            raise TypeError("twin of an optimizer needs the parameters of the twin network")
-        return _sgd(obj, list(parameters))
+    if optimizers.known(obj):
+        return optimizers.counterpart(obj, acts_on)
     with torch.random.fork_rng(devices=[]):  # torch's layers draw initial values
         built = _build(obj)
     if isinstance(obj, nn.Module):
@@ -187,22 +186,3 @@ def _torch_dtype(module: nn.Module) -> torch.dtype | None:
         if array.dtype.kind == "f":
             return getattr(torch, array.dtype.name)
     return None
-
-
-def _sgd(optimizer: optim.SGD, parameters: list[torch.Tensor]) -> torch.optim.SGD:
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    if [p.shape for p in own] != [tuple(q.shape) for q in parameters]:
-        raise ValueError(
-            f"twin: the optimizer's parameters have shapes {[p.shape for p in own]}, "
-            f"the given ones {[tuple(q.shape) for q in parameters]}"
-        )
-    counterpart = {id(p): q for p, q in zip(own, parameters, strict=True)}
-    groups = [
-        {**group, "params": [counterpart[id(p)] for p in group["params"]]}
-        for group in optimizer.param_groups
-    ]
-    built = torch.optim.SGD(groups)
-    for p, velocity in optimizer.momentum_buffers():
-        q = counterpart[id(p)]
-        built.state[q]["momentum_buffer"] = torch.tensor(velocity).to(q)
-    return built

@@ -302,7 +302,7 @@ def test_no_row_of_an_ordinary_network_leaves_room_for_a_mistake():
         value = values[name.replace("updated", "grad")].ravel()
         middle = np.argsort(value)[value.size // 2]
         assert 0 < allowed[name].ravel()[middle] < 1e-3 * value[middle], name
-    for name, p in net.named_parameters():  # θ − lr g: both E's, lr and the product, the difference
+    for name, _ in net.named_parameters():  # θ − lr g: both E's, lr and the product, the difference
         g, e = values[f"grad.{name}"], allowed[f"grad.{name}"]
         np.testing.assert_allclose(
             allowed[f"updated.{name}"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torch_ref
-from manual import nn, optim
+from manual import nn
 from torch_ref import modules, twin
 
 RNG = np.random.default_rng
@@ -20,7 +20,7 @@ EXAMPLES = {  # name → one of that class, where it cannot be made without argu
 }
 PUBLIC = [
     kind
-    for kind in (getattr(module, name) for module in (nn, optim) for name in dir(module))
+    for kind in (getattr(nn, name) for name in dir(nn))
     if inspect.isclass(kind) and kind.__module__.startswith("manual.") and kind not in ABSTRACT
 ]
 
@@ -41,15 +41,8 @@ def test_every_public_module_and_criterion_has_a_twin(kind):
 
 
 def test_the_public_types_are_found():
-    assert {nn.Linear, nn.ReLU, nn.CrossEntropyLoss, nn.Sequential, optim.SGD} <= set(PUBLIC)
+    assert {nn.Linear, nn.ReLU, nn.CrossEntropyLoss, nn.Sequential} <= set(PUBLIC)
     assert all(getattr(nn, name) in {*PUBLIC, *ABSTRACT} for name in nn.__all__)
-
-
-def test_every_optimizer_has_a_twin():
-    for kind in [k for k in PUBLIC if k.__module__ == "manual.optim"]:
-        net = nn.Linear(2, 3)
-        built = twin(kind(net.parameters()), twin(net).parameters())
-        assert type(built) is getattr(torch.optim, kind.__name__)
 
 
 def network(dtype=np.float32):
@@ -171,28 +164,6 @@ class Subclass(nn.ReLU):
 
 def test_a_subclass_has_the_twin_of_its_base():
     assert type(twin(Subclass())) is torch.nn.ReLU
-
-
-def test_the_optimizers_options_and_order():
-    net = network()
-    parameters = list(net.parameters())
-    groups = [
-        {"params": parameters[1:], "lr": 0.5, "momentum": 0.9, "nesterov": True},
-        {"params": parameters[0], "weight_decay": 0.1, "maximize": True},
-    ]
-    optimizer = optim.SGD(groups, 0.1, dampening=0)
-    theirs = list(twin(net).parameters())
-    built = twin(optimizer, [*theirs[1:], theirs[0]])
-    for group, expected in zip(built.param_groups, optimizer.param_groups, strict=True):
-        assert [tuple(p.shape) for p in group["params"]] == [p.shape for p in expected["params"]]
-        assert all(group[name] == expected[name] for name in expected if name != "params")
-    assert built.param_groups[1]["params"][0] is theirs[0]
-    with pytest.raises(ValueError, match="the optimizer's parameters have shapes"):
-        twin(optimizer, theirs)
-    with pytest.raises(ValueError, match="the optimizer's parameters have shapes"):
-        twin(optimizer, theirs[:2])
-    with pytest.raises(TypeError, match="needs the parameters of the twin network"):
-        twin(optimizer)
 
 
 def test_buffers_are_copies_in_the_same_order():

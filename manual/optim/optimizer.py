@@ -1,0 +1,305 @@
+"""What every optimizer has: parameter groups, step() and a state dict.
+
+The state of a group (a momentum, say) is one 1-D buffer over all its parameters, so that an
+update is a single pass wherever the parameters lie together in memory.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+
+from manual.nn.parameter import Parameter, runs
+
+KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
+BLOCK = 1 << 15  # numbers: what an update reads and writes of them stays in the CPU's cache
+
+
+class Optimizer:
+    """An update of parameters from their gradients.
+
+    params: parameters, or dicts {"params": …, "lr": …, …} whose options override the others.
+    `param_groups[k]["lr"] = …` changes an option between steps. A parameter whose grad is None
+    is left alone, with its state.
+
+    An optimizer of your own hands its options with their defaults to `__init__` and defines
+    `_update`; `_buffers` and `_needed` where it keeps a state, `_limits` for its options.
+    """
+
+    _buffers: ClassVar[tuple[str, ...]] = ()  # the state it may keep of a parameter, by name
+    _counts = True  # whether "step", the number of updates, belongs to that state
+    _limits: ClassVar[dict[str, tuple[float, float]]] = {}  # option → lowest, and all are below
+
+    def __init__(
+        self, params: Iterable[Parameter] | Iterable[dict[str, Any]], defaults: dict[str, Any]
+    ) -> None:
+        if isinstance(params, Parameter):
+            raise TypeError(
+                "params must be an iterable of parameters or of dicts, got one Parameter"
+            )
+        given = list(params)
+        if not given:
+            raise ValueError("the optimizer got no parameters")
+        self.defaults = defaults
+        self._check(defaults)
+        self.param_groups: list[dict[str, Any]] = []
+        self._states: list[Any] = []
+        for group in given if isinstance(given[0], dict) else [{"params": given}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add {"params": …, and any of the options}. Raises TypeError for what is no dict or no
+        Parameter; ValueError for an unknown option, a bad value, no parameter, parameters of
+        several dtypes and a parameter that the optimizer has already."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"a parameter group is a dict, got {type(param_group).__name__}")
+        unknown = param_group.keys() - self.defaults.keys() - {"params", "initial_lr"}
+        if unknown or "params" not in param_group:
+            raise ValueError(
+                f"a parameter group has 'params' and any of {', '.join(self.defaults)}; "
+                f"got {', '.join(map(repr, param_group))}"
+            )
+        own = param_group["params"]
+        own = [own] if isinstance(own, Parameter) else list(own)
+        seen = {id(p) for group in self.param_groups for p in group["params"]}
+        for p in own:
+            if not isinstance(p, Parameter):
+                raise TypeError(f"an optimizer updates Parameters, got {type(p).__name__}")
+            if id(p) in seen:
+                raise ValueError(f"a parameter of shape {p.shape} was given twice")
+            seen.add(id(p))
+        if len({p.dtype for p in own}) != 1:
+            raise ValueError("a parameter group needs parameters, all of one dtype")
+        group = {**self.defaults, **param_group, "params": own}
+        self._check(group)
+        self.param_groups.append(group)
+        self._states.append(self._fresh(group))
+
+    def _fresh(self, group: dict[str, Any]) -> Any:
+        return GroupState(group["params"])
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or fill them with zeros. A backward overwrites gradients: this is
+        for a parameter that the next backward does not reach."""
+        for p in (p for group in self.param_groups for p in group["params"]):
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad[...] = 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters from their gradients, which stay as they are.
+
+        closure: called first, to compute loss and gradients anew. Returns its loss, or None.
+        """
+        loss = None if closure is None else closure()
+        # g² may overflow where the update does not (g/√g²), and a weight that becomes infinite
+        # is for who trains to notice, as in torch. What makes a NaN still warns.
+        with np.errstate(over="ignore"):
+            for group, state in zip(self.param_groups, self._states, strict=True):
+                self._check(group)
+                self._step(group, state)
+        return loss
+
+    def _step(self, group: dict[str, Any], state: "GroupState") -> None:
+        params, names = group["params"], self._needed(group)
+        buffers = state.prepare(names, params[0].dtype)
+        options = _numbers(group, params[0].dtype)
+        offset = 0
+        for (has_grad, steps), members in groupby(
+            zip(params, state.steps, strict=True), key=lambda m: (m[0].grad is not None, m[1])
+        ):
+            for theta, grad in runs(p for p, _ in members):
+                for i in range(0, theta.size if has_grad else 0, BLOCK):
+                    block = slice(i, min(i + BLOCK, theta.size))
+                    of_state = slice(offset + block.start, offset + block.stop)
+                    self._update(
+                        theta[block],
+                        grad[block],
+                        {name: buffers[name][of_state] for name in names},
+                        (steps or 0) + 1,
+                        options,
+                    )
+                offset += theta.size
+        if names:
+            state.steps = [
+                n if p.grad is None else (n or 0) + 1
+                for p, n in zip(params, state.steps, strict=True)
+            ]
+
+    def _update(
+        self,
+        theta: np.ndarray,
+        grad: np.ndarray,
+        state: dict[str, np.ndarray],
+        step: int,
+        group: dict[str, Any],
+    ) -> None:
+        """The formula, in place, over a stretch of parameters (1-D); grad must not change.
+
+        state: the buffers `_needed` names, likewise; all 0 before the first update. step: the
+        number of this update, from 1. group: the options.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no _update")
+
+    def _needed(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of `_buffers` that the group's options call for."""
+        return self._buffers
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Raise TypeError or ValueError for an option that has no sense."""
+        for name, (low, high) in self._limits.items():
+            check_number(f"{type(self).__name__}: {name}", group[name], low, high)
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {number of a parameter: its state by name}, "param_groups": [the options, and
+        in "params" the numbers of the parameters]}, in torch's layout; copies."""
+        state, groups, first = {}, [], 0
+        for group, own in zip(self.param_groups, self._states, strict=True):
+            state |= {first + i: entry for i, entry in self._entries(group, own)}
+            last = first + len(group["params"])
+            groups.append({**group, "params": list(range(first, last))})
+            first = last
+        return {"state": state, "param_groups": groups}
+
+    def _entries(
+        self, group: dict[str, Any], state: "GroupState"
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(place in the group, state) of each parameter that has one."""
+        buffers, offset = state.prepare(self._needed(group), group["params"][0].dtype), 0
+        for i, (p, steps) in enumerate(zip(group["params"], state.steps, strict=True)):
+            own = slice(offset, offset + p.size)
+            if steps is not None:
+                counted = {"step": steps} if self._counts else {}
+                yield i, counted | {n: p.shaped(b[own]).copy() for n, b in buffers.items()}
+            offset += p.size
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over options and state from what `state_dict` gave, here or in torch (tensors on
+        the CPU); numbers are converted to the parameters' dtype.
+
+        Raises ValueError, and changes nothing, where the groups, the names of the options or of
+        the state, or a shape differ, or a value is bad.
+        """
+        who = f"{type(self).__name__}: the state dict"
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise ValueError(f"{who} needs 'state' and 'param_groups', got {list(state_dict)}")
+        groups = [dict(group) for group in state_dict["param_groups"]]
+        found = [len(group["params"]) for group in groups]
+        expected = [len(group["params"]) for group in self.param_groups]
+        if found != expected:
+            raise ValueError(f"{who} has groups of {found} parameters, expected {expected}")
+        numbers = [i for group in groups for i in group["params"]]
+        strangers = sorted(set(state_dict["state"]) - set(numbers))
+        if strangers:
+            raise ValueError(f"{who} has a state for {strangers}, its parameters are {numbers}")
+        options, states = [], []
+        for own, group in zip(self.param_groups, groups, strict=True):
+            given = {k: v for k, v in group.items() if k not in {"params", *KERNELS}}
+            if given.keys() - {"initial_lr"} != self.defaults.keys():
+                raise ValueError(
+                    f"{who} has the options {', '.join(given)}, expected {', '.join(self.defaults)}"
+                )
+            self._check(given)
+            new = {**given, "params": own["params"]}
+            entries = [dict(state_dict["state"].get(i, {})) for i in group["params"]]
+            options.append(given)
+            states.append(self._loaded(new, entries, who))
+        for own, given in zip(self.param_groups, options, strict=True):
+            own.update(given)
+        self._states = states
+
+    def _loaded(self, group: dict[str, Any], entries: list[dict[str, Any]], who: str) -> Any:
+        """The state that `_entries` gave, {} where a parameter had none."""
+        params = group["params"]
+        counted, offset = {"step"} if self._counts else set(), 0
+        needed, known = {*self._needed(group), *counted}, {*self._buffers, *counted}
+        state = self._fresh(group)
+        for i, (p, entry) in enumerate(zip(params, entries, strict=True)):
+            entry = {name: value for name, value in entry.items() if value is not None}
+            if entry and not needed <= entry.keys() <= known:
+                raise ValueError(
+                    f"{who} has {sorted(entry)} for parameter {i} of a group, "
+                    f"expected {sorted(needed)}"
+                )
+            for name in entry.keys() - counted:
+                value = array_of(f"{who}: {name} of parameter {i} of a group", entry[name], p.shape)
+                buffers = state.prepare((name,), p.dtype)
+                p.shaped(buffers[name][offset : offset + p.size])[...] = value
+            if entry:
+                steps = entry.get("step", 1)
+                check_number(f"{who}: step", float(steps), 0, math.inf)
+                state.steps[i] = int(steps)
+            offset += p.size
+        return state
+
+
+class GroupState:
+    """What an optimizer keeps of a group: by name, one 1-D buffer over all its parameters in
+    their order (each in its own memory order), and each one's number of updates.
+
+    steps: None for a parameter that has no state yet.
+    """
+
+    def __init__(self, params: list[Parameter]) -> None:
+        self.size = sum(p.size for p in params)
+        self.steps: list[int | None] = [None] * len(params)
+        self.buffers: dict[str, np.ndarray] = {}
+
+    def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
+        """All buffers, also those named, in dtype: the network may have been converted since."""
+        for name in names:
+            if name not in self.buffers:
+                self.buffers[name] = np.zeros(self.size, dtype)
+        for name, buffer in self.buffers.items():
+            self.buffers[name] = buffer.astype(dtype, copy=False)
+        return self.buffers
+
+
+def gradient(theta: np.ndarray, grad: np.ndarray, group: dict[str, Any]) -> np.ndarray:
+    """The g that most formulas begin with: grad, −grad with maximize, then + weight_decay · θ.
+
+    It may be grad itself and must not be changed.
+    """
+    if not group["weight_decay"]:
+        return -grad if group["maximize"] else grad
+    g = group["weight_decay"] * theta
+    return np.subtract(g, grad, out=g) if group["maximize"] else np.add(g, grad, out=g)
+
+
+def check_number(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raise TypeError for what is no real number, ValueError unless low <= value < high; neither
+    NaN nor an infinity passes."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{what} must be a number, got {value!r}")
+    if not (low <= value < high and math.isfinite(value)):
+        limit = f" >= {low:g}" if math.isfinite(low) else ""
+        limit += f" and < {high:g}" if math.isfinite(high) else ""
+        raise ValueError(f"{what} must be a finite number{limit}, got {value!r}")
+
+
+def array_of(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The value as an array. Raises ValueError unless it is one of real numbers of that shape."""
+    array = np.asarray(value)
+    if array.shape != shape or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{what} has shape {array.shape} and dtype {array.dtype}, "
+            f"expected shape {shape} and real numbers"
+        )
+    return array
+
+
+def _numbers(group: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    """The options as Python numbers: one of NumPy's would change the dtype of what it multiplies.
+    For longdouble parameters as longdouble, or 1 − β would not be as precise as the rest."""
+    real = np.longdouble if dtype == np.longdouble else float
+
+    def number(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return tuple(number(v) for v in value)
+        return real(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+    return {name: number(value) for name, value in group.items() if name != "params"}
