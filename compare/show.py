@@ -54,12 +54,12 @@ def _largest(used: list[float]) -> str:
 def coverage_table(rows: list[dict], seed: int) -> Table:
     """What is covered, and how often."""
     table = plain_table(f"what handgrad verify covers, seed {seed}")
-    table.add_column("", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("cases", justify="right")
-    table.add_column("steps", justify="right")
-    table.add_column("ranks of x", no_wrap=True)
-    table.add_column("arguments varied")
+    for name in ("", "kind"):
+        table.add_column(name, no_wrap=True)
+    for name in ("cases", "steps"):
+        table.add_column(name, justify="right")
+    table.add_column("rank of x", no_wrap=True)
+    table.add_column("arguments varied", overflow="fold")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return table

@@ -11,7 +11,7 @@ from manual import nn
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def losses(draw: Draw) -> Iterator[Case]:
+def loss_cases(draw: Draw) -> Iterator[Case]:
     yield from _squared(draw)
     yield from _binary(draw)
     yield from _classes(draw)

@@ -31,7 +31,7 @@ NORMALISED = [
 ]
 
 
-def modules(draw: Draw) -> Iterator[Case]:
+def module_cases(draw: Draw) -> Iterator[Case]:
     yield from _activations(draw)
     yield from _softmax(draw)
     yield from _linear(draw)
@@ -93,11 +93,16 @@ def _normalization(draw: Draw) -> Iterator[Case]:
                 shown = options if training else {**options, "eval": True}
                 yield draw.module_case("BatchNorm1d", shown, net, x)
     n_in, hidden = draw.width(2), draw.width(2)
-    norm = nn.BatchNorm1d(hidden, dtype=draw.dtype)
-    net = nn.Sequential(draw.linear(n_in, hidden), norm, nn.Tanh(), draw.linear(hidden, 2))
-    optimizer = optim.SGD(net.parameters(), lr=0.1)
-    x = draw.normal(8, n_in)
-    yield draw.module_case("BatchNorm1d", {}, net, x, optimizer=optimizer, steps=4)
+    inside = nn.Sequential(
+        draw.linear(n_in, hidden), nn.BatchNorm1d(hidden, dtype=draw.dtype), nn.Tanh()
+    )
+    yield draw.module_case("BatchNorm1d", {}, inside, draw.normal(8, n_in))
+    for options in ({}, {"momentum": None}):  # running statistics over several steps
+        first = nn.BatchNorm1d(n_in, **options, dtype=draw.dtype)
+        net = nn.Sequential(first, draw.linear(n_in, hidden))
+        x = 2 * draw.normal(8, n_in) + 1
+        optimizer = optim.SGD(net.parameters(), lr=0.01)
+        yield draw.module_case("BatchNorm1d", options, net, x, optimizer=optimizer, steps=4)
 
 
 def _containers(draw: Draw) -> Iterator[Case]:

@@ -58,7 +58,7 @@ CLIPS = [
 ]
 
 
-def optimizers(draw: Draw) -> Iterator[Case]:
+def optimizer_cases(draw: Draw) -> Iterator[Case]:
     for kind, variants in OPTIMIZERS.items():
         for options in variants:
             net, more = _network(draw)

@@ -4,73 +4,201 @@ import inspect
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from compare import verify
-from compare.cases import cases, exercised
-from compare.show import homework_table, results_table
+from compare.cases import cases
+from compare.cases import optimizers as compare_cases
+from compare.show import coverage_table, homework_table, results_table
 from manual import nn, optim
+from torch_ref import optimizers, twin, twins
+
+NOT_RUN = {"Module", "Criterion", "Parameter", "Optimizer", "lr_scheduler"}  # bases, and a home
+PUBLIC = sorted({*nn.__all__, *optim.__all__} - NOT_RUN)
 
 
-def public(module):
-    found = {v for v in vars(module).values() if inspect.isclass(v)}
-    return {v for v in found if v.__module__.startswith("manual.")}
+@pytest.fixture(scope="module")
+def every_case():
+    return list(cases(np.dtype(np.float64), np.random.default_rng(0)))
 
 
-def test_every_module_loss_and_optimizer_has_a_case():
-    run = exercised(list(cases(np.dtype(np.float64), np.random.default_rng(0))))
-    abstract = {nn.Module, nn.Criterion, nn.Parameter}
-    everything = (public(nn) - abstract) | {optim.SGD}
-    assert everything <= run
+def test_the_public_names_are_all_there():
+    for module in (nn, optim):
+        found = {name for name, v in vars(module).items() if inspect.isclass(v)}
+        found |= {name for name, v in vars(module).items() if inspect.isfunction(v)}
+        assert {name for name in found if not name.startswith("_")} <= set(module.__all__)
+    assert {"GELU", "BatchNorm1d", "LBFGS", "StepLR", "clip_grad_norm_"} <= set(PUBLIC)
 
 
-def test_everything_passes_on_other_seeds_too():
-    for seed in (1, 2, 3):
-        results = list(verify.verify(seed))
-        assert [r["case"] for r in results if r["verdict"] != "ok"] == [], f"seed {seed}"
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_cases_that_run_it(name, every_case):
+    own = [case for case in every_case if case.subject == name]
+    assert len(own) >= 1
+    for case in own:
+        run = {type(m).__name__ for m in case.net.modules()}
+        run |= {type(o).__name__ for o in (case.criterion, case.optimizer, case.scheduler)}
+        run |= set() if case.clip is None else {case.clip.func.__name__}
+        assert name in run, case.name
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_twin(name, every_case):
+    case = next(case for case in every_case if case.subject == name)
+    net, criterion, optimizer = twins(case.net, case.criterion, case.optimizer)
+    found = [*net.modules(), criterion, optimizer]
+    if case.scheduler is not None:
+        found.append(twin(case.scheduler, optimizer))
+    if case.clip is not None:
+        found.append(twin(case.clip).func)
+    assert name in {getattr(t, "__name__", type(t).__name__) for t in found}
+
+
+def test_cases_vary_ranks_and_widths(every_case):
+    shapes = {name: [c.x.shape for c in every_case if c.subject == name] for name in PUBLIC}
+    for name in ("Sigmoid", "PReLU", "Softmax", "MSELoss", "Dropout"):
+        assert {len(shape) for shape in shapes[name]} == {0, 1, 2, 3, 4}
+    for name in ("Linear", "Maxout", "CrossEntropyLoss", "NLLLoss"):
+        assert {len(shape) for shape in shapes[name]} == {1, 2, 3, 4}
+    assert {len(shape) for shape in shapes["BatchNorm1d"]} == {2, 3}
+    others = cases(np.dtype(np.float64), np.random.default_rng(1))
+    assert [c.x.shape for c in others] != [c.x.shape for c in every_case]
+    in_float32 = cases(np.dtype(np.float32), np.random.default_rng(1))
+    assert [(c.subject, *c.options) for c in in_float32] == [
+        (c.subject, *c.options) for c in every_case
+    ]
+
+
+def test_the_list_counts_the_cases(every_case):
+    rows = {row["subject"]: row for row in verify.coverage(0)}
+    assert set(rows) == set(PUBLIC)
+    for name, row in rows.items():
+        assert row["cases"] == 2 * sum(case.subject == name for case in every_case)
+    kinds = {"Tanh": "module", "L1Loss": "loss", "Adam": "optimizer", "StepLR": "schedule"}
+    kinds["clip_grad_value_"] = "clipping"
+    assert all(rows[name]["kind"] == kind for name, kind in kinds.items())
+    assert rows["Tanh"]["ranks"] == "0 to 4"
+    assert rows["LBFGS"]["steps"] == 2 * rows["LBFGS"]["cases"]
+    assert rows["LeakyReLU"]["arguments"] == "negative_slope"
+    assert {"amsgrad", "maximize", "weight_decay"} <= set(rows["Adam"]["arguments"].split(", "))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_everything_passes_on_other_seeds_too(seed):
+    results = list(verify.verify(seed))
+    assert [r["case"] for r in results if r["verdict"] != "ok"] == [], f"seed {seed}"
+    assert {r["subject"] for r in results} == {*PUBLIC, "homework"}
+
+
+SOME = {"Tanh", "Dropout", "MSELoss", "Adam", "homework"}
 
 
 def test_the_same_seed_gives_the_same_results():
-    first, second = ([r | {"detail": ""} for r in verify.verify(5)] for _ in range(2))
+    first, second = (
+        [r | {"detail": ""} for r in verify.verify(5, subjects=SOME)] for _ in range(2)
+    )
     assert first == second
+    assert {r["subject"] for r in first} == SOME
 
 
 def slope_1_at_0(self, x):
-    y = np.maximum(x, 0)
-    self.saved = (np.where(x == 0, 1, y).astype(x.dtype),)
+    y = np.asarray(np.maximum(x, 0))
+    self.saved = (np.asarray(np.where(x == 0, 1, y), x.dtype),)
     return y
 
 
+def failing(subject):
+    """The results of one subject's cases that are not ok."""
+    return [r for r in verify.verify(0, subjects={subject}) if r["verdict"] != "ok"]
+
+
 @pytest.mark.parametrize(
-    ("owner", "method", "wrong", "case"),
+    ("owner", "method", "wrong"),
     [
-        (nn.ReLU, "forward", slope_1_at_0, "ReLU"),
-        (nn.Tanh, "backward", lambda self, dy: dy * (1 - self.saved[0]), "Tanh"),
-        (
-            nn.Identity,
-            "forward",
-            lambda self, x: (setattr(self, "saved", (x.shape, x.dtype)), x * 1.001)[1],
-            "Identity",
-        ),
-        (optim.SGD, "step", lambda self: None, "SGD"),
+        (nn.ReLU, "forward", slope_1_at_0),
+        (nn.Tanh, "backward", lambda self, dy: dy * (1 - self.saved[0])),
+        (nn.Step, "backward", lambda self, dy: dy),
+        (optim.SGD, "step", lambda self, closure=None: None),
+        (optim.Adam, "step", lambda self, closure=None: None),
+        (optim.StepLR, "step", lambda self: None),
+        (nn.Residual, "backward", lambda self, dy: self.module.backward(dy)),
     ],
 )
-def test_a_wrong_line_fails_its_case(monkeypatch, owner, method, wrong, case):
+def test_a_wrong_line_fails_its_case(monkeypatch, owner, method, wrong):
     monkeypatch.setattr(owner, method, wrong)
-    results = list(verify.verify(0))
-    failed = {r["case"] for r in results if r["verdict"] != "ok"}
-    assert case in failed
-    detail = next(r for r in results if r["case"] == case)
-    assert "mismatch" in verify.detail_text(detail)
-    assert "seed 0" in verify.detail_text(detail)
+    failed = failing(owner.__name__)
+    assert {r["dtype"] for r in failed} == {"float64", "float32"}
+    assert all(r["subject"] == owner.__name__ for r in failed)
+    assert "mismatch" in verify.detail_text(failed[0])
+    assert "seed 0" in verify.detail_text(failed[0])
+
+
+def thousandth_off(original):
+    def wrong(*args, **kwargs):
+        result = original(*args, **kwargs)
+        return np.asarray(result * 1.001, result.dtype)
+
+    return wrong
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+@pytest.mark.parametrize("name", [n for n in PUBLIC if n in nn.__all__])
+def test_a_thousandth_off_fails(monkeypatch, name, method):
+    """In every module and loss, in both dtypes; a Step's gradient is 0 whatever the factor."""
+    kind = getattr(nn, name)
+    monkeypatch.setattr(kind, method, thousandth_off(getattr(kind, method)))
+    failed = {r["dtype"] for r in failing(name)}
+    assert failed == (set() if (name, method) == ("Step", "backward") else {"float64", "float32"})
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLIC if n in optim.__all__])
+def test_an_optimizer_a_thousandth_off_fails(monkeypatch, name):
+    """Its learning rate; of a schedule its first value; of clipping its limit."""
+    kind = getattr(optim, name)
+    if inspect.isfunction(kind):
+
+        def wrong(parameters, **options):
+            limit = next(iter(options))
+            return kind(parameters, **{**options, limit: 1.001 * options[limit]})
+
+        monkeypatch.setitem(optimizers.FUNCTIONS, wrong, optimizers.FUNCTIONS[kind])
+        monkeypatch.setattr(
+            compare_cases, "CLIPS", [(wrong, o) for f, o in compare_cases.CLIPS if f is kind]
+        )
+        monkeypatch.setattr(wrong, "__name__", name, raising=False)
+    elif issubclass(kind, optim.Optimizer):
+        step = kind.step
+
+        def wrong(self, *closure):
+            for group in self.param_groups:
+                group["lr"] *= 1.001
+            return step(self, *closure)
+
+        monkeypatch.setattr(kind, "step", wrong)
+    else:
+        step = kind.step
+
+        def wrong(self):
+            step(self)
+            self.optimizer.param_groups[0]["lr"] *= 1.001
+
+        monkeypatch.setattr(kind, "step", wrong)
+    assert {r["dtype"] for r in failing(name)} == {"float64", "float32"}
 
 
 def test_tables_show_the_failing_tensor(monkeypatch, capsys):
-    from rich.console import Console
-
     monkeypatch.setattr(nn.Tanh, "backward", lambda self, dy: dy)
-    Console(width=160).print(results_table(list(verify.verify(0)), 0))
-    assert "float64 mismatch at d_x" in capsys.readouterr().out
+    Console(width=160).print(results_table(list(verify.verify(0, subjects=SOME)), 0))
+    out = capsys.readouterr().out
+    assert "10 not ok; Tanh() []" in out
+    assert "mismatch at d_x" in out
     Console(width=80).print(homework_table())
     out = capsys.readouterr().out
     assert "1.0000066640624292" in out
+    assert "…" not in out
+
+
+def test_the_list_fits_80_columns(capsys):
+    Console(width=80).print(coverage_table(verify.coverage(0), 0))
+    out = capsys.readouterr().out
+    assert all(name in out for name in PUBLIC)
     assert "…" not in out
