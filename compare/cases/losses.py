@@ -49,7 +49,7 @@ def _binary(draw: Draw) -> Iterator[Case]:
                     y.flat[:2] = 0, 1
                 yield _case(nn.BCELoss(**options), options, nn.Sigmoid(), x, y)
                 if shape:
-                    options["pos_weight"] = draw.uniform(0.5, 3, shape[-1])
+                    options = {**options, "pos_weight": draw.uniform(0.5, 3, shape[-1])}
                 yield _case(
                     nn.BCEWithLogitsLoss(**options), options, nn.Identity(), np.asarray(5 * x), y
                 )
@@ -75,7 +75,7 @@ def _classes(draw: Draw) -> Iterator[Case]:
                 net = nn.LogSoftmax(1 if rank > 1 else 0)
                 yield _case(nn.NLLLoss(**options), options, net, x, y)
                 yield _case(nn.CrossEntropyLoss(**options), options, nn.Identity(), x, y)
-                options["label_smoothing"] = 0.1
+                options = {**options, "label_smoothing": 0.1}
                 yield _case(nn.CrossEntropyLoss(**options), options, nn.Identity(), x, y)
                 probabilities = draw.uniform(0, 1, *shape)
                 probabilities /= probabilities.sum(axis=1 if rank > 1 else 0, keepdims=True)
