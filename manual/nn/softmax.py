@@ -60,8 +60,9 @@ class LogSoftmax(Module):
         axis = _axis(self, "log_softmax", x.ndim)
         y = _below_maximum(np.atleast_1d(x), axis)
         if y.size:
-            terms = np.exp(y)
-            np.put_along_axis(terms, y.argmax(axis=axis, keepdims=True), 0, axis=axis)
+            terms, top = np.exp(y), y.argmax(axis=axis, keepdims=True)
+            # log1p's 1 is taken out: y is 0 there (or NaN, which must stay)
+            np.put_along_axis(terms, top, np.take_along_axis(y, top, axis=axis), axis=axis)
             y -= np.log1p(terms.sum(axis=axis, keepdims=True))
         y = y.reshape(x.shape)
         self.saved = y, axis
