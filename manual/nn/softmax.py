@@ -92,7 +92,7 @@ def _below_maximum(x: np.ndarray, axis: int) -> np.ndarray:
 def _checked(name: str, dim: int | None) -> int | None:
     if isinstance(dim, bool) or not isinstance(dim, int | np.integer | None):
         raise TypeError(f"{name}: dim must be a whole number or None, got {dim!r}")
-    return dim
+    return None if dim is None else int(dim)
 
 
 def _axis(module: Softmax | LogSoftmax, function: str, ndim: int) -> int:
@@ -110,4 +110,4 @@ def _axis(module: Softmax | LogSoftmax, function: str, ndim: int) -> int:
             f"{type(module).__name__}: dim must be in [{-rank}, {rank - 1}] for x of rank {ndim}, "
             f"got {dim}"
         )
-    return int(dim)
+    return dim

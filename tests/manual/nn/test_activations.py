@@ -262,6 +262,15 @@ def test_edges_as_in_torch(case, dtype):
     np.testing.assert_allclose(dx[finite], expected_dx[finite], rtol=14 * info.eps, atol=tiny)
 
 
+@pytest.mark.parametrize("case", [case for case in ALL if case != "ReLU"])
+def test_the_sign_of_zero_as_in_torch(case):
+    """But for ReLU: NumPy's max(−0, 0) is either."""
+    x, module = np.array([-0.0, 0.0]), made(case)
+    expected = twin(module)(torch.tensor(x)).detach().numpy()
+    y = module(x)
+    assert np.array_equal(np.signbit(y), np.signbit(expected))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, **names)
 @pytest.mark.parametrize(
     ("case", "left", "right"),  # (f, f') for x → −∞ and +∞, with −x and x for themselves

@@ -225,6 +225,10 @@ class TestRefusals:
         with pytest.raises(TypeError):
             getattr(torch.nn, kind.__name__)(dim)
 
+    def test_a_whole_number_of_numpy_is_taken(self, kind, in_torch):
+        x = RNG(7).normal(size=(2, 3))
+        assert_matches_torch(kind(np.int64(1)), x, x, in_torch)
+
     def test_what_is_no_floating_array(self, kind):
         with pytest.raises(TypeError, match=f"{kind.__name__}: x.*list"):
             kind(0)([1.0, 2.0])
