@@ -79,6 +79,14 @@ def test_an_overflow_is_infinite_and_only_where_it_counts():
     assert module.weight.grad == -6
 
 
+def test_prelu_infinite_cotangents_count_only_where_x_does(in_torch):
+    """No 0 · ∞ from x > 0 enters the sum."""
+    module, x, dy = nn.PReLU(dtype=np.float64), np.array([1.0, -1.0, 2.0]), [np.inf, 2.0, -np.inf]
+    module(x)
+    module.backward(np.array(dy))
+    assert module.weight.grad == in_torch(module, x, dy)[2]["weight"] == -2
+
+
 SLOPES = [((), 1), ((4,), 1), ((5, 3), 1), ((5, 3), 3), ((2, 3, 4), 3), ((2, 3, 4), 1)]
 SLOPES += [((2, 3, 4, 2), 3), ((1, 2, 1, 3, 2), 2), ((0, 3), 3), ((4, 4), 4), ((2, 0, 3), 1)]
 
