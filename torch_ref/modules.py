@@ -33,11 +33,11 @@ class Maxout(torch.nn.Module):
 
 
 class Step(torch.nn.Module):
-    """0 for x < 0, 1 for x >= 0. Made of sgn and ceil, whose derivative torch has as 0 (it has
+    """0 for x < 0, 1 for x >= 0. Made of sign and ceil, whose derivative torch has as 0 (it has
     none of heaviside)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.where(x.isnan(), x.detach(), ((x.sgn() + 1) / 2).ceil())
+        return torch.where(x.isnan(), x.detach(), ((x.sign() + 1) / 2).ceil())
 
 
 class SumSquaredError(torch.nn.Module):

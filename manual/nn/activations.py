@@ -112,11 +112,10 @@ class ELU(Module):
         self.alpha = finite_number("ELU: alpha", alpha)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """expm1 keeps the digits of e^x − 1 near 0."""
+        """expm1 keeps the digits of e^x − 1 near 0; min(x, 0), that nothing overflows."""
         check_array("ELU: x", x)
         self.saved = (x,)
-        below = np.where(x > 0, x.dtype.type(0), x)  # no overflow where it does not count
-        return np.where(x > 0, x, self.alpha * np.expm1(below))
+        return np.where(x < 0, self.alpha * np.expm1(np.minimum(x, 0)), x)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """f' = 1 for x > 0, α e^x for x < 0; at the kink x = 0 torch's choice, α. dx = dy f'.

@@ -13,8 +13,8 @@ def finite_number(what: str, value: float) -> float:
     return value if isinstance(value, int | float) else float(value)
 
 
-def whole_number(what: str, value: int, least: int = 1) -> int:
-    """The value as an int, if it is a whole number, at least `least`. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{what} must be a whole number >= {least}, got {value!r}")
+def whole_number(what: str, value: int) -> int:
+    """The value as an int, if it is a whole number and at least 1. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{what} must be a whole number >= 1, got {value!r}")
     return int(value)

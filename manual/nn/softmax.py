@@ -60,8 +60,9 @@ class LogSoftmax(Module):
         axis = _axis(self, "log_softmax", x.ndim)
         y = _below_maximum(np.atleast_1d(x), axis)
         if y.size:
-            terms = np.exp(y)
-            np.put_along_axis(terms, y.argmax(axis=axis, keepdims=True), 0, axis=axis)
+            terms, top = np.exp(y), y.argmax(axis=axis, keepdims=True)
+            # log1p's 1 is taken out: y is 0 there (or NaN, which must stay)
+            np.put_along_axis(terms, top, np.take_along_axis(y, top, axis=axis), axis=axis)
             y -= np.log1p(terms.sum(axis=axis, keepdims=True))
         y = y.reshape(x.shape)
         self.saved = y, axis
@@ -91,7 +92,7 @@ def _below_maximum(x: np.ndarray, axis: int) -> np.ndarray:
 def _checked(name: str, dim: int | None) -> int | None:
     if isinstance(dim, bool) or not isinstance(dim, int | np.integer | None):
         raise TypeError(f"{name}: dim must be a whole number or None, got {dim!r}")
-    return dim
+    return None if dim is None else int(dim)
 
 
 def _axis(module: Softmax | LogSoftmax, function: str, ndim: int) -> int:
@@ -109,4 +110,4 @@ def _axis(module: Softmax | LogSoftmax, function: str, ndim: int) -> int:
             f"{type(module).__name__}: dim must be in [{-rank}, {rank - 1}] for x of rank {ndim}, "
             f"got {dim}"
         )
-    return int(dim)
+    return dim
