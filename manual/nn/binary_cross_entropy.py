@@ -48,11 +48,11 @@ class _BinaryLoss(ElementwiseLoss):
 class BCELoss(_BinaryLoss):
     """L_i = −w_i [y_i log p_i + (1 − y_i) log(1 − p_i)], as torch.nn.BCELoss.
 
-    prediction p and target y: of one shape, any rank, in [0, 1]. weight w: see below; "mean"
-    divides by the number of elements. As in torch no logarithm counts for less than −100, so
-    that the loss stays finite at p = 0 and p = 1.
+    prediction p and target y: of one shape, any rank, in [0, 1]. weight w: None, or of any shape
+    that broadcasts to the prediction's without making it larger; "mean" divides by the number
+    of elements. As in torch no logarithm counts for less than −100, so that the loss stays
+    finite at p = 0 and p = 1.
 
-    weight: None, or of any shape that broadcasts to the prediction's without making it larger.
     Raises InputError for a prediction or target outside [0, 1] and for shapes that do not fit.
     """
 
@@ -85,6 +85,7 @@ class BCEWithLogitsLoss(_BinaryLoss):
     prediction: logits x of any rank; target y: any numbers of the same shape. weight w and
     pos_weight q (what a "yes" counts for): None, or of any shape that broadcasts to the
     prediction's without making it larger; "mean" divides by the number of elements.
+    A logit of ±∞ costs 0 where it is right, and ∞ where it is wrong.
     """
 
     def __init__(

@@ -46,10 +46,8 @@ class _ClassLoss(Criterion):
             check_array(f"{name}: weight", self.weight, (x.shape[axis],), x.dtype)
         return axis
 
-    def _from_indices(self, x: np.ndarray, y: np.ndarray, axis: int) -> tuple:
-        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored; the index of the entries
-        (n, y_n), or None where others are ≠ 0 too; and the divisor."""
-        name, classes, epsilon = type(self).__name__, x.shape[axis], self.label_smoothing
+    def _check_indices(self, x: np.ndarray, y: np.ndarray, axis: int) -> None:
+        name, classes = type(self).__name__, x.shape[axis]
         shape = x.shape[:axis] + x.shape[axis + 1 :]
         if y.shape != shape or y.dtype.kind not in "iu":
             error = InputError if y.dtype.kind in "iu" else DtypeError
@@ -57,29 +55,34 @@ class _ClassLoss(Criterion):
                 f"{name}: a prediction of shape {x.shape} needs class indices (integers) of "
                 f"shape {shape}, got {y.dtype} of shape {y.shape}"
             )
-        counts = y != self.ignore_index
-        outside = ((y < 0) | (y >= classes)) & counts
+        outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
         if outside.any():
             n = tuple(int(i) for i in np.argwhere(outside)[0])
             raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
 
-        y = np.where(counts, y, 0)
+    def _from_indices(self, x: np.ndarray, y: np.ndarray, axis: int) -> tuple:
+        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored; the index of the entries
+        (n, y_n), or None where others are ≠ 0 too; and the divisor."""
+        self._check_indices(x, y, axis)
+        counts = y != self.ignore_index
         present = counts.astype(x.dtype)
-        w = present if self.weight is None else self.weight[y] * present
+        y = np.where(counts, y, 0)
+        w = present if self.weight is None else present * self.weight[y]
         positions = np.indices(y.shape, sparse=True)
         at = (*positions[:axis], y, *positions[axis:])
+        epsilon = self.label_smoothing
         t = np.zeros(x.shape, x.dtype)
         t[at] = (1 - epsilon) * w
         if epsilon:
-            t += epsilon / classes * self._weighted(np.expand_dims(present, axis), axis)
+            t += epsilon / x.shape[axis] * self._weighted(np.expand_dims(present, axis), axis)
             at = None
         divisor = 1
         if self.reduction == "mean":
             divisor = np.count_nonzero(counts) if self.weight is None else w.sum()
             if divisor == 0:
                 raise ValueError(
-                    f"{name}: no target counts (all are ignore_index or of weight 0); "
-                    "the mean over nothing is undefined"
+                    f"{type(self).__name__}: no target counts (all are ignore_index or of "
+                    "weight 0); the mean over nothing is undefined"
                 )
         return t, at, x.dtype.type(divisor)
 
