@@ -77,7 +77,7 @@ class BatchNorm1d(Module):
             normed -= rest
             y = normed * normed
             var = y.sum(axes, keepdims=True) / n
-            if self.training and self.track_running_stats:
+            if self.track_running_stats:  # so this is training
                 self._track(x.size, n, (mean + rest).reshape(-1), var.reshape(-1))
         else:
             var = self.running_var.reshape(column)

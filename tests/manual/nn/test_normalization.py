@@ -219,12 +219,15 @@ def test_digits_stay_where_the_mean_is_far_greater_than_the_spread(shape):
 
 def test_a_constant_channel():
     """The sum of 1000 times 0.1 is rounded, by up to n u 0.1; of that, n u is left: 4e-10 before
-    the factor 1/√eps, 316."""
-    net = nn.BatchNorm1d(1)
-    net.bias.data = np.array([2], np.float32)
-    y = net(np.full((1000, 1), 0.1, np.float32))
-    assert np.abs(y - 2).max() <= 2e-7 + 2.0**-23
-    assert np.abs(net.running_var - 0.9).max() <= 2.0**-23
+    the factor 1/√eps, 316. The running mean has the mean's second part as well."""
+    net = nn.BatchNorm1d(2)
+    net.bias.data = np.array([2, 3], np.float32)
+    x = np.full((1000, 2), 0.1, np.float32)
+    assert np.abs(x.sum(axis=0) / 1000 - 0.1).max() > 1e-7  # 16 u
+    y = net(x)
+    assert np.abs(y - net.bias.data).max() <= 2e-7 + 2.0**-22
+    np.testing.assert_allclose(net.running_mean, 0.01, rtol=4 * 2.0**-24)  # four roundings
+    np.testing.assert_allclose(net.running_var, 0.9, rtol=2 * 2.0**-24)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -327,7 +330,9 @@ def test_copies_and_conversions_keep_everything():
 def test_numpy_numbers_as_options_do_not_change_the_dtype():
     net = nn.BatchNorm1d(np.int64(3), np.float64(0.1), np.float64(0.5))
     x = np.ones((4, 3), np.float32)
-    assert net(x).dtype == net.backward(x).dtype == net.running_var.dtype == np.float32
+    for mode in (True, False):
+        net.train(mode)
+        assert net(x).dtype == net.backward(x).dtype == net.running_var.dtype == np.float32
 
 
 def unchanged(net, error, text, x):
