@@ -59,9 +59,9 @@ def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: fl
 def _norm(x: np.ndarray, p: float) -> np.floating:
     """(Σ|xᵢ|ᵖ)^(1/p), as |x| / u with a unit u that keeps every power ≤ 1 and one of them 1."""
     x = np.abs(x)
-    if p == 0:
+    if p == 0 or x.size == 0:
         return x.dtype.type(np.count_nonzero(x))
-    unit = x.max(initial=0) if p > 0 else x.min()
+    unit = x.max() if p > 0 else x.min()
     if math.isinf(p) or unit == 0 or not np.isfinite(unit):
         return unit
     x /= unit

@@ -15,7 +15,6 @@ import numpy as np
 from manual.nn.parameter import Parameter, runs
 
 KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
-BLOCK = 1 << 15  # numbers: what an update reads and writes of them stays in the CPU's cache
 
 
 class Optimizer:
@@ -113,17 +112,11 @@ class Optimizer:
             zip(params, state.steps, strict=True), key=lambda m: (m[0].grad is not None, m[1])
         ):
             for theta, grad in runs(p for p, _ in members):
-                for i in range(0, theta.size if has_grad else 0, BLOCK):
-                    block = slice(i, min(i + BLOCK, theta.size))
-                    of_state = slice(offset + block.start, offset + block.stop)
-                    self._update(
-                        theta[block],
-                        grad[block],
-                        {name: buffers[name][of_state] for name in names},
-                        (steps or 0) + 1,
-                        options,
-                    )
-                offset += theta.size
+                own = slice(offset, offset + theta.size)
+                offset = own.stop
+                if has_grad:
+                    kept = {name: buffers[name][own] for name in names}
+                    self._update(theta, grad, kept, (steps or 0) + 1, options)
         if names:
             state.steps = [
                 n if p.grad is None else (n or 0) + 1

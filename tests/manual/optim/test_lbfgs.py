@@ -1,0 +1,445 @@
+"""L-BFGS against torch's: the same iterates, the same counts, the same reasons to stop."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from manual import nn, optim
+from manual.optim.line_search import Point, cubic_minimum, strong_wolfe
+from torch_ref import twins
+
+RNG = np.random.default_rng
+A = np.array([[3.0, 1, 0.5], [1, 2, 0], [0.5, 0, 8]])
+START = np.array([-1.2, 1.0, 0.7])
+
+
+def quadratic(x):
+    """½ xᵀ A x − Σ x and its gradient."""
+    return x @ (A.astype(x.dtype) @ x) / 2 - x.sum(), A.astype(x.dtype) @ x - 1
+
+
+def valley(x):
+    """Rosenbrock's: Σ 100 (x_{i+1} − x_i²)² + (1 − x_i)²."""
+    bend, rest = x[1:] - x[:-1] ** 2, 1 - x[:-1]
+    g = np.zeros_like(x)
+    g[:-1] = -400 * x[:-1] * bend - 2 * rest
+    g[1:] += 200 * bend
+    return (100 * bend**2 + rest**2).sum(), g
+
+
+def waves(x):
+    """Not convex: steep walls and many bends, so that a search has to widen and to zoom."""
+    return (np.sin(3 * x) + x**4 / 4).sum(), 3 * np.cos(3 * x) + x**3
+
+
+def flat_valley(x):
+    """Σ √(1 + x²): a full step from afar goes too far."""
+    root = np.sqrt(1 + x**2)
+    return root.sum(), x / root
+
+
+FUNCTIONS = [quadratic, valley, waves, flat_valley]
+
+
+class Both:
+    """A manual and a torch optimizer on two parameters, a (2-D, transposed) and b, whose values
+    in order are x. Both get value and gradient from the same NumPy function: what differs is the
+    optimizer."""
+
+    def __init__(self, function, start=START, dtype=np.float64, sign=1, **options):
+        start = np.asarray(start, dtype)
+        parts = start[:2].reshape(1, 2), start[2:]
+        self.own = [nn.Parameter(v) for v in parts]
+        self.theirs = [torch.nn.Parameter(torch.tensor(v)) for v in parts]
+        self.function, self.sign, self.calls = function, sign, []
+        self.optimizers = (
+            optim.LBFGS(self.own, **options),
+            torch.optim.LBFGS(self.theirs, **options),
+        )
+
+    def evaluate(self, x):
+        loss, g = self.function(x)
+        self.calls.append(x)
+        return self.sign * loss, self.sign * g
+
+    def closure(self):
+        loss, g = self.evaluate(np.concatenate([p.data.ravel() for p in self.own]))
+        self.own[0].grad, self.own[1].grad = g[:2].reshape(1, 2), g[2:]
+        return loss
+
+    def their_closure(self):
+        x = torch.cat([p.detach().ravel() for p in self.theirs]).numpy()
+        loss, g = self.evaluate(x)
+        self.theirs[0].grad = torch.tensor(g[:2].reshape(1, 2))
+        self.theirs[1].grad = torch.tensor(g[2:])
+        return torch.tensor(loss)
+
+    def step(self):
+        """One step each; returns the points at which each evaluated."""
+        self.calls = []
+        loss = self.optimizers[0].step(self.closure)
+        own, self.calls = self.calls, []
+        expected = self.optimizers[1].step(self.their_closure)
+        assert np.isclose(loss, expected.item(), rtol=1e-9, atol=1e-9)
+        return own, self.calls
+
+    def x(self):
+        return np.concatenate([p.data.ravel() for p in self.own])
+
+    def follow(self):
+        """Put the manual side where torch's stands."""
+        for p, q in zip(self.own, self.theirs, strict=True):
+            p.data = q.detach().numpy()
+        self.optimizers[0].load_state_dict(self.optimizers[1].state_dict())
+
+    def agree(self, allowed=1e-9):
+        theirs = torch.cat([p.detach().ravel() for p in self.theirs]).numpy()
+        allowed *= max(1, np.abs(theirs).max())
+        np.testing.assert_allclose(self.x(), theirs, rtol=0, atol=allowed)
+        own, state = self.states()
+        assert own["func_evals"] == state["func_evals"]
+        assert own["n_iter"] == state["n_iter"]
+
+    def states(self):
+        own, theirs = (optimizer.state_dict()["state"] for optimizer in self.optimizers)
+        assert own.keys() == theirs.keys() == {0}
+        return own[0], theirs[0]
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 0.02},
+        {"lr": 0.3, "history_size": 2},
+        {},
+        {"lr": 3.0, "history_size": 1},
+        {"lr": 0.5, "max_eval": 7},
+        {"tolerance_grad": 1e-2, "lr": 0.1},
+        {"tolerance_change": 1e-3, "lr": 0.1},
+    ],
+    ids=str,
+)
+def test_the_same_evaluations_as_torch(function, options, line_search_fn):
+    """Every point at which the closure is called, through 100 inner iterations.
+
+    On the curved functions a rounding grows tenfold within a few iterations, on either side: there
+    each step of five begins where torch stands, with torch's state.
+    """
+    both = Both(function, max_iter=5, line_search_fn=line_search_fn, **options)
+    for _ in range(20):
+        if function in (valley, waves):
+            both.follow()
+        own, theirs = both.step()
+        np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-9 * max(1, np.abs(theirs).max()))
+        both.agree()
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_maximize_climbs(line_search_fn, maximize):
+    both = Both(
+        quadratic,
+        sign=-1 if maximize else 1,
+        lr=0.5,
+        maximize=maximize,
+        line_search_fn=line_search_fn,
+    )
+    for _ in range(5):
+        both.step()
+        both.agree()
+    # It stops where the loss, ½ δᵀ A δ above its minimum, changes by less than 1e-9.
+    np.testing.assert_allclose(both.x(), np.linalg.solve(A, np.ones(3)), atol=1e-4)
+
+
+def test_the_minimum_of_rosenbrocks_valley_is_found():
+    both = Both(valley, [*START[:2], 0.5], line_search_fn="strong_wolfe", max_iter=100)
+    both.step()
+    both.agree()
+    np.testing.assert_allclose(both.x(), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_a_small_network(line_search_fn):
+    """Own backward against autograd; 100 inner iterations."""
+    rng = RNG(0)
+    make = {"dtype": np.float64, "generator": rng}
+    net = nn.Sequential(nn.Linear(3, 5, **make), nn.Tanh(), nn.Linear(5, 2, **make))
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    criterion = nn.MSELoss()
+    optimizer = optim.LBFGS(net.parameters(), lr=0.3, max_iter=20, line_search_fn=line_search_fn)
+    theirs, their_criterion, reference = twins(net, criterion, optimizer)
+
+    def closure():
+        loss = criterion(net(x), y)
+        net.backward(criterion.backward())
+        return loss
+
+    def their_closure():
+        reference.zero_grad()
+        loss = their_criterion(theirs(torch.tensor(x)), torch.tensor(y))
+        loss.backward()
+        return loss
+
+    losses = []
+    for _ in range(5):
+        losses.append(optimizer.step(closure))
+        reference.step(their_closure)
+        for name, value in theirs.state_dict().items():
+            np.testing.assert_allclose(net.state_dict()[name], value.numpy(), rtol=0, atol=1e-9)
+        own, [state] = optimizer.state_dict()["state"][0], reference.state.values()
+        assert own["func_evals"] == state["func_evals"]
+    assert own["n_iter"] == state["n_iter"] == 100
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_float32(line_search_fn):
+    """Ten iterations on a quadratic, each some tens of roundings of numbers of size 10."""
+    both = Both(quadratic, dtype=np.float32, lr=0.3, max_iter=10, line_search_fn=line_search_fn)
+    both.step()
+    both.agree(10 * 30 * 10 * np.finfo(np.float32).eps)
+    state, _ = both.states()
+    assert {v.dtype for name in ("old_dirs", "old_stps", "ro") for v in state[name]} == {
+        np.dtype(np.float32)
+    }
+    assert {p.dtype for p in both.own} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_longdouble_goes_further_than_float64_can(line_search_fn):
+    p = nn.Parameter(START.astype(np.longdouble))
+    optimizer = optim.LBFGS(
+        [p],
+        lr=1,
+        max_iter=60,
+        tolerance_grad=0,
+        tolerance_change=0,
+        max_eval=200,
+        line_search_fn=line_search_fn,
+    )
+
+    def closure():
+        loss, p.grad = quadratic(p.data)
+        return loss
+
+    assert isinstance(optimizer.step(closure), np.longdouble)
+    residual = np.abs(A.astype(np.longdouble) @ p.data - 1).max()
+    # A search looks at the loss, which shows an error δ in x only as δ².
+    eps = np.finfo(np.longdouble).eps
+    assert residual < (10 * np.sqrt(eps) if line_search_fn else 1000 * eps)
+    assert p.dtype == np.longdouble
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("max_iter", [0, 1, 2, 7])
+def test_stops_after_max_iter(max_iter, line_search_fn):
+    both = Both(
+        waves,
+        max_iter=max_iter,
+        max_eval=100,
+        lr=0.05,
+        tolerance_change=0,
+        line_search_fn=line_search_fn,
+    )
+    for k in (1, 2, 3):
+        both.step()
+        both.agree()
+        assert both.states()[0]["n_iter"] == k * max_iter
+
+
+@pytest.mark.parametrize("max_eval", range(1, 12))
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_stops_after_max_eval(function, max_eval):
+    for line_search_fn, lr in [(None, 0.05), ("strong_wolfe", 0.05), ("strong_wolfe", 10.0)]:
+        both = Both(function, max_iter=50, max_eval=max_eval, lr=lr, line_search_fn=line_search_fn)
+        for _ in range(3):
+            both.follow()
+            own, theirs = both.step()
+            assert len(own) == len(theirs)
+            both.agree()
+
+
+def test_nothing_to_do():
+    """At a minimum the closure is called once and nothing changes; there is no direction yet."""
+    best = np.linalg.solve(A, np.ones(3))
+    both = Both(quadratic, best)
+    both.step()
+    both.agree(0)
+    assert np.array_equal(both.x(), best)
+    assert both.states()[0] == {"func_evals": 1, "n_iter": 0}
+
+
+def test_a_parameter_without_a_gradient_counts_as_one_with_zeros():
+    p, q = nn.Parameter(np.array([1.0, 2.0])), nn.Parameter(np.array([3.0]))
+    optimizer = optim.LBFGS([p, q], max_iter=5)
+
+    def closure():
+        p.grad = 2 * p.data
+        return (p.data**2).sum()
+
+    assert optimizer.step(closure) == 5
+    np.testing.assert_allclose(p.data, 0, atol=1e-12)
+    assert q.data == 3
+
+
+def test_a_loss_that_is_not_finite_far_out():
+    """A first step of 1e4 times the slope: exp overflows there, and the search comes back."""
+
+    def steep(x):
+        return np.exp(x**2).sum(), 2 * x * np.exp(x**2)
+
+    both = Both(steep, [1.0, 2.0, 1.5], lr=1e4, max_iter=15, line_search_fn="strong_wolfe")
+    for _ in range(2):
+        with np.errstate(over="ignore", invalid="ignore"):  # torch's closure computes it too
+            both.step()
+        both.agree()
+    assert np.isfinite(both.x()).all()
+    assert np.abs(both.x()).max() < 2
+
+
+def test_the_state_dict_is_torchs():
+    both = Both(waves, lr=0.3, max_iter=8, history_size=3, line_search_fn="strong_wolfe")
+    both.step()
+    own, theirs = both.states()
+    assert own.keys() == theirs.keys() - {"al"}
+    for name, value in own.items():
+        value, expected = (
+            [np.asarray(v) for v in (x if isinstance(x, list) else [x])]
+            for x in (value, theirs[name])
+        )
+        assert [v.shape for v in value] == [v.shape for v in expected]
+        np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-9)
+    assert len(own["old_dirs"]) == 3
+
+
+@pytest.mark.parametrize("from_torch", [False, True])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_loading_a_state_goes_on_from_it(steps, from_torch):
+    options = {"lr": 0.3, "max_iter": 5, "history_size": 3, "line_search_fn": "strong_wolfe"}
+    both = Both(valley, **options)
+    for _ in range(steps):
+        both.step()
+    loaded = Both(valley, both.x(), **options)
+    loaded.optimizers[0].load_state_dict(both.optimizers[from_torch].state_dict())
+    # torch's state dict is not a copy, and torch goes on with the very tensors it loads.
+    loaded.optimizers[1].load_state_dict(copy.deepcopy(both.optimizers[1].state_dict()))
+    for _ in range(3):
+        both.step()
+        loaded.step()
+        loaded.agree()
+        np.testing.assert_allclose(loaded.x(), both.x(), rtol=0, atol=1e-9)
+    assert loaded.states()[0]["func_evals"] == both.states()[0]["func_evals"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d": np.zeros(4)}, r"d has shape \(4,\)"),
+        ({"ro": [1.0] * 9}, "of different lengths"),
+        ({"old_dirs": [np.zeros((3, 1))] * 2}, "old_dirs has shape"),
+        ({"n_iter": "x"}, "n_iter has shape"),
+        ({"more": 1}, "expected"),
+        ({"t": None}, "expected"),
+    ],
+)
+def test_bad_states_change_nothing(change, message):
+    both = Both(valley, max_iter=3)
+    both.step()
+    optimizer = both.optimizers[0]
+    bad = optimizer.state_dict()
+    bad["state"][0] |= change
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(bad)
+    both.step()
+    both.agree()
+
+
+def test_a_converted_network_keeps_its_history():
+    both = Both(quadratic, lr=0.1, max_iter=4)
+    both.step()
+    for p in both.own:
+        p.to(np.float32)
+    optimizer = both.optimizers[0]
+    for k in range(30):
+        optimizer.step(both.closure)
+        assert {p.dtype for p in both.own} == {np.dtype(np.float32)}
+        state = optimizer.state_dict()["state"][0]
+        arrays = [state["d"], *state["old_dirs"], *state["ro"], state["H_diag"], state["t"]]
+        assert {v.dtype for v in arrays} == {np.dtype(np.float32)}, k
+    np.testing.assert_allclose(both.x(), np.linalg.solve(A, np.ones(3)), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "error"),
+    [
+        *(("lr", bad, ValueError) for bad in (-0.1, np.nan, np.inf)),
+        *(("max_iter", bad, ValueError) for bad in (-1, 2.5, np.nan)),
+        *(("max_eval", bad, ValueError) for bad in (-1, 2.5, np.inf)),
+        *(("history_size", bad, ValueError) for bad in (0, -1, 1.5)),
+        *(("tolerance_grad", bad, ValueError) for bad in (np.nan, np.inf)),
+        *(("tolerance_change", bad, ValueError) for bad in (np.nan, -np.inf)),
+        ("line_search_fn", "wolfe", RuntimeError),
+        ("lr", "1", TypeError),
+        ("max_iter", "20", TypeError),
+    ],
+)
+def test_bad_options(name, bad, error):
+    p = nn.Parameter(np.ones(2))
+    with pytest.raises(error, match=rf"LBFGS: {name} .*got {bad!r}"):
+        optim.LBFGS([p], **{name: bad})
+    optimizer = optim.LBFGS([p])
+    optimizer.param_groups[0][name] = bad
+    with pytest.raises(error, match=rf"LBFGS: {name} .*got {bad!r}"):
+        optimizer.step(lambda: pytest.fail("the closure was called"))
+
+
+def test_one_group_only():
+    p, q = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    with pytest.raises(ValueError, match="one group"):
+        optim.LBFGS([{"params": p}, {"params": q}])
+    optimizer = optim.LBFGS([p])
+    with pytest.raises(ValueError, match="one group"):
+        optimizer.add_param_group({"params": q})
+    with pytest.raises(TypeError, match="closure"):
+        optimizer.step()
+
+
+def cubic_points(coefficients, a, b):
+    f = np.polynomial.Polynomial(coefficients)
+    return [Point(t, float(f(t)), np.zeros(1), float(f.deriv()(t))) for t in (a, b)]
+
+
+def test_the_minimum_of_a_cubic():
+    """f = t³ − 3t has its minimum at 1; in either order of the points, and within bounds."""
+    a, b = cubic_points([0, -3, 0, 1], 0.25, 3.0)
+    for pair in ((a, b), (b, a)):
+        assert abs(cubic_minimum(*pair, (0.25, 3.0)) - 1) < 1e-14
+        assert cubic_minimum(*pair, (1.5, 3.0)) == 1.5
+        assert cubic_minimum(*pair, (0.25, 0.5)) == 0.5
+    a, b = cubic_points([0, 1, 0, 1], -1.0, 3.0)  # t³ + t has none
+    assert cubic_minimum(a, b, (-1.0, 3.0)) == 1
+    assert cubic_minimum(a, a, (-1.0, 2.0)) == 0.5  # one point is no cubic
+
+
+@pytest.mark.parametrize("t", [1e-3, 0.1, 1.0, 7.0, 50.0])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_what_the_search_finds_satisfies_both_conditions(function, t):
+    loss, g = function(START)
+    d = -g
+
+    def at(t):
+        value, gradient = function(START + t * d)
+        return Point(t, value, gradient, gradient @ d)
+
+    start = Point(0, loss, g, g @ d)
+    found, evaluated = strong_wolfe(
+        at, start, t, size=np.abs(d).max(), tolerance_change=1e-12, max_ls=60
+    )
+    assert found.loss <= loss + 1e-4 * found.t * start.slope
+    assert abs(found.slope) <= 0.9 * abs(start.slope)
+    np.testing.assert_array_equal(found.gradient, function(START + found.t * d)[1])
+    assert 1 <= evaluated <= 61
