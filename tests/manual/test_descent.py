@@ -1,6 +1,7 @@
 """Steepest descent and Newton–Raphson: closed forms, exact elimination, and what they refuse."""
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -481,10 +482,22 @@ def test_refused_numbers(arguments, error, text):
         newton_raphson(lambda x: 2 * x, lambda x: 2.0, **arguments)
 
 
-def test_refused_learning_rates():
-    for lr in (0, -0.1, np.nan, np.inf):
-        with pytest.raises(ValueError, match=f"lr must be a finite number > 0, got {lr}"):
-            steepest_descent(lambda x: x, 1.0, lr=lr)
+@pytest.mark.parametrize("start", [np.float32(1), np.ones(2, np.float32)])
+def test_learning_rates_that_float32_has_not(start):
+    for lr in (0, -0.1, np.nan, np.inf, 1e-60, 1e60):
+        text = re.escape(f"lr must be finite and > 0 in float32, got {lr!r}")
+        with pytest.raises(ValueError, match=text):
+            steepest_descent(lambda x: x, start, lr=lr)
+    with pytest.raises(TypeError, match=r"lr must be a number, got '0\.1'"):
+        steepest_descent(lambda x: x, start, lr="0.1")
+
+
+@pytest.mark.parametrize("start", [np.float32(1), np.ones(2, np.float32)])
+def test_limits_that_float32_has_not(start):
+    assert steepest_descent(lambda x: x, start, lr=0.5, tolerance=1e60)[2:4] == (1, "converged")
+    assert steepest_descent(lambda x: x, start, lr=0.5, tolerance=1e-60).converged  # x_new = x
+    down = steepest_descent(lambda x: 3 * x, start, lr=1.0, limit=1e60)
+    assert down[2:4] == (127, "diverged")
 
 
 def test_a_start_at_the_limit():
