@@ -107,7 +107,7 @@ def newton_raphson(
 
     def step(x: Point) -> Point:
         g, h = _value("newton_raphson: gradient", gradient, x, x.shape), curvature(x)
-        if not (np.isfinite(g).all() and np.isfinite(h).all()):
+        if not np.isfinite(h).all():  # g / inf would be a step of 0
             return np.full_like(x, np.nan)
         if x.ndim == 1:
             s = _solve(h, g)
