@@ -162,7 +162,7 @@ def draw_errors(axes: Axes, minimum: float) -> None:
     error = np.abs(newton_raphson(gradient, curvature, 1.5).trace - minimum)
     axes.semilogy(error, ".-", color=NEWTON, label="Newton–Raphson")
     axes.set(xlabel="iteration", ylabel="distance from the minimum", title="from x = 1.5")
-    axes.set_ylim(1e-10, 10)
+    axes.set(xlim=(-3, 90), ylim=(1e-10, 10))
     axes.legend(frameon=False, loc="lower right", fontsize=8)
 
 

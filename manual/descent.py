@@ -65,9 +65,12 @@ def steepest_descent(
     TypeError for a start, or a gradient at any point, of another shape, dtype or type.
     """
     x = _start("steepest_descent", start, tolerance, max_iterations, limit)
-    if not 0 < lr < np.inf:
-        raise ValueError(f"steepest_descent: lr must be a finite number > 0, got {lr!r}")
-    rate = x.dtype.type(lr)
+    if not isinstance(lr, Real):
+        raise TypeError(f"steepest_descent: lr must be a number, got {lr!r}")
+    with np.errstate(over="ignore"):  # 1e60 in float32: looked for right below
+        rate = x.dtype.type(lr)
+    if not 0 < rate < np.inf:
+        raise ValueError(f"steepest_descent: lr must be finite and > 0 in {x.dtype}, got {lr!r}")
 
     def step(x: Point) -> Point:
         return x - rate * _value("steepest_descent: gradient", gradient, x, x.shape)
@@ -104,7 +107,7 @@ def newton_raphson(
 
     def step(x: Point) -> Point:
         g, h = _value("newton_raphson: gradient", gradient, x, x.shape), curvature(x)
-        if not (np.isfinite(g).all() and np.isfinite(h).all()):
+        if not np.isfinite(h).all():  # g / inf would be a step of 0
             return np.full_like(x, np.nan)
         if x.ndim == 1:
             s = _solve(h, g)
@@ -128,6 +131,7 @@ def _iterate(
     step: Callable[[Point], Point], x: Point, tolerance: float, max_iterations: int, limit: float
 ) -> tuple[list[Point], str]:
     """(the iterates, the reason to stop). The points handed out are read-only."""
+    tolerance, limit = np.longdouble(tolerance), np.longdouble(limit)  # they may not fit x's dtype
     trace = [x]
     for _ in range(max_iterations):
         with np.errstate(over="ignore", invalid="ignore"):  # far out; looked for right below
@@ -230,7 +234,7 @@ def _start(
         raise DtypeError(f"{name}: start: expected float32, float64 or longdouble, got {x.dtype}")
     if x.ndim > 1 or x.size == 0:
         raise InputError(f"{name}: start: expected a number or shape (d,), d >= 1, got {x.shape}")
-    if not np.isfinite(x).all() or np.abs(x).max() > limit:
+    if not np.isfinite(x).all() or np.abs(x).max() > np.longdouble(limit):
         raise InputError(f"{name}: start must be finite and within ±{limit:g}, got {x}")
     x.flags.writeable = False
     return x[()]

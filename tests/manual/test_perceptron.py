@@ -171,6 +171,18 @@ def test_converged_means_all_right_to_the_last_bit(x, labels):
             assert np.array_equal(net.predict(data[3:]), y[3:])
 
 
+def test_a_sample_gives_one_value_in_any_layout(layout):
+    """With the bias minus the first sample's own product, any other rounding of that product
+    shows as a wrong side."""
+    rng = RNG(8)
+    for _ in range(50):
+        x, weight = rng.normal(size=(3, 67)), rng.normal(size=67)
+        net = Perceptron(67, weight=weight, bias=-np.vecdot(x[0], weight))
+        assert net.predict(layout(x))[0] == 1
+        assert net.predict(layout(x[:1]))[0] == 1
+        assert net.fit(layout(x[:1]), np.array([1]), max_cycles=1).converged
+
+
 def test_a_second_call_goes_on():
     once, twice = Perceptron(2, dtype=np.float64), Perceptron(2, dtype=np.float64)
     whole = once.fit(PAIRS, AND)
@@ -202,6 +214,10 @@ def test_corrections_lost_to_rounding_are_not_convergence():
     assert fit.corrections.tolist() == [1] * 20
 
 
+def test_default_limit_of_cycles():
+    assert Perceptron(2, dtype=np.float64).fit(PAIRS, XOR).cycles == 1000
+
+
 def test_labels_of_any_real_dtype():
     for dtype in (bool, np.uint8, np.int64, np.float32, np.longdouble):
         fit = Perceptron(2, dtype=np.float64).fit(PAIRS, AND.astype(dtype))
@@ -217,6 +233,10 @@ def test_nothing_given_is_changed_or_shared():
     assert weight.tolist() == [1, 1]
     net.weight[...] = 99
     assert 99 not in fit.weight
+    assert weight.tolist() == [1, 1]
+    again = Perceptron(2, weight=weight)
+    weight[...] = 99
+    assert again.weight.tolist() == [1, 1]
     assert repr(Perceptron(3, lr=0.1)) == "Perceptron(in_features=3, lr=0.1)"
 
 
