@@ -91,6 +91,10 @@ def verify(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Every tensor of every case.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A name, as LeakyReLU or homework; repeat for more. Default: all."),
+    ] = None,
     covered: Annotated[
         bool, typer.Option("--list", help="What is covered and how often; nothing is run.")
     ] = False,
@@ -105,17 +109,22 @@ def verify(
     from compare import show
     from compare import verify as run
 
+    known = run.subjects()
+    for name in only or ():
+        if name not in known:
+            raise typer.BadParameter(f"--only: expected one of {', '.join(known)}, got {name!r}")
     if covered:
-        rows = run.coverage(seed)
+        rows = [row for row in run.coverage(seed) if not only or row["subject"] in only]
         if not print_records(rows, json, csv):
             console.print(show.coverage_table(rows, seed))
         return 0
     with working("proving") as progress:
-        results = list(run.verify(seed, progress))
+        results = list(run.verify(seed, progress, only or None))
     failed = [r for r in results if r["verdict"] != "ok"]
     records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
     if not print_records(records, json, csv):
-        console.print(show.homework_table())
+        if not only or run.HOMEWORK in only:
+            console.print(show.homework_table())
         console.print(show.results_table(results, seed))
     for result in results if verbose else failed:
         print(f"\n{result['case']}, {result['dtype']}", file=sys.stderr)

@@ -17,13 +17,13 @@ HOMEWORK = "homework"
 def verify(
     seed: int,
     progress: Callable[[str], object] = lambda name: None,
-    subjects: Collection[str] | None = None,
+    only: Collection[str] | None = None,
 ) -> Iterator[dict]:
     """Prove case after case; one result each: subject (a public name of manual, or "homework"),
     case, dtype, tensors, failed, used (largest share of the allowance), worst (the name of that
-    tensor), verdict, and detail (the whole verdict). subjects: those alone; None: all."""
+    tensor), verdict, and detail (the whole verdict). only: these subjects alone."""
     for dtype in DTYPES:
-        for name in homework.PROBLEMS if subjects is None or HOMEWORK in subjects else ():
+        for name in homework.PROBLEMS if only is None or HOMEWORK in only else ():
             progress(f"homework ({name})")
             frame = homework.check(name, dtype)
             used = np.maximum(frame.manual_error, frame.torch_error) / frame.allowed
@@ -35,7 +35,7 @@ def verify(
             )
     for dtype in DTYPES:
         for case in cases(dtype, np.random.default_rng(seed)):
-            if subjects is not None and case.subject not in subjects:
+            if only is not None and case.subject not in only:
                 continue
             progress(case.subject)
             compared = compare(
@@ -71,6 +71,14 @@ def coverage(seed: int) -> list[dict]:
     return [
         row | {"ranks": _ranks(row["ranks"]), "arguments": ", ".join(row["arguments"])}
         for row in found.values()
+    ]
+
+
+def subjects() -> list[str]:
+    """What `verify` can be asked for: "homework" and every name that has a case."""
+    return [
+        HOMEWORK,
+        *dict.fromkeys(case.subject for case in cases(DTYPES[0], np.random.default_rng(0))),
     ]
 
 

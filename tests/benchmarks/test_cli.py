@@ -435,17 +435,43 @@ def test_a_real_sigint_exits_130_with_whole_rows(tmp_path):
     assert f"interrupted after {len(frame) // 2} finished epochs" in err
 
 
+SOME = ["--only", "Tanh", "--only", "Residual", "--only", "homework"]
+
+
 def test_verify_passes_and_prints_its_tables(handgrad):
-    status, out, err = handgrad("verify")
+    status, out, err = handgrad("verify", *SOME)
     assert status == 0
     assert "1.0000066640624292" in out
-    assert "SGD, nesterov, weight_decay" in out
+    assert "Tanh" in out
+    assert "Adam" not in out
     assert "all ok" in err
+    status, out, err = handgrad("verify", "--only", "Tanh")
+    assert status == 0
+    assert "homework" not in out
+    assert err.strip() == "10 cases, 50 tensors: all ok"
+
+
+def test_verify_lists_what_it_covers(handgrad):
+    status, out, err = handgrad("verify", "--list", "--csv")
+    rows = pd.read_csv(StringIO(out)).set_index("subject")
+    assert (status, err) == (0, "")
+    assert rows.kind["LBFGS"] == "optimizer"
+    assert rows.cases["Tanh"] == 10
+    status, out, _ = handgrad("verify", "--list", "--only", "Tanh")
+    assert "0 to 4" in out
+    assert "Sigmoid" not in out
+
+
+def test_verify_refuses_a_name_without_cases(handgrad):
+    status, out, err = handgrad("verify", "--only", "Tahn")
+    assert (status, out) == (2, "")
+    assert "expected one of homework, Identity" in err
+    assert "'Tahn'" in err
 
 
 def test_verify_fails_with_the_table(handgrad, monkeypatch):
     monkeypatch.setattr(nn.Tanh, "backward", lambda self, dy: dy)
-    status, out, err = handgrad("verify", "--seed", "7")
+    status, out, err = handgrad("verify", "--seed", "7", *SOME)
     assert status == 1
     assert "mismatch" in out
     assert "cases FAILED" in err
@@ -453,8 +479,8 @@ def test_verify_fails_with_the_table(handgrad, monkeypatch):
 
 
 def test_verify_as_json_has_no_infinity(handgrad, monkeypatch):
-    monkeypatch.setattr(nn.Identity, "forward", lambda self, x: x + 1)
-    status, out, _ = handgrad("verify", "--json")
+    monkeypatch.setattr(nn.Identity, "forward", lambda self, x: np.asarray(x + 1))
+    status, out, _ = handgrad("verify", "--json", "--only", "Identity")
     assert status == 1
     rows = json.loads(out, parse_constant=lambda name: pytest.fail(name))
     assert any(row["used"] is None for row in rows)
@@ -465,7 +491,7 @@ def test_verify_shows_a_backward_that_raises(handgrad, monkeypatch):
         raise ArithmeticError("wrong by hand")
 
     monkeypatch.setattr(nn.Sigmoid, "backward", raises)
-    status, out, err = handgrad("verify")
+    status, out, err = handgrad("verify", "--only", "Sigmoid")
     assert status == 1
     assert "missing" in out
     assert "raised ArithmeticError: wrong by hand" in err
@@ -480,12 +506,13 @@ def test_no_arguments_print_the_help_alone(handgrad):
 
 @pytest.mark.parametrize("form", ["--json", "--csv"])
 def test_verify_as_data(handgrad, form):
-    status, out, _ = handgrad("verify", form)
+    status, out, _ = handgrad("verify", form, *SOME)
     rows = pd.DataFrame(json.loads(out)) if form == "--json" else pd.read_csv(StringIO(out))
     assert status == 0
-    assert len(rows) == 50
+    assert set(rows.subject) == {"Tanh", "Residual", "homework"}
+    assert len(rows) == 10 + 12 + 8
     assert set(rows.verdict) == {"ok"}
-    assert rows.tensors.sum() > 1000
+    assert rows.tensors.sum() > 200
 
 
 def test_help_imports_nothing_heavy():

@@ -269,7 +269,7 @@ def test_a_gradient_of_another_dtype_is_caught(monkeypatch):
     )
     comparison = run(*given, steps=3)
     assert first_failure(comparison) == ("d_activation.2", "dtype")
-    assert "backward raised TypeError: Linear: dy: expected dtype float32" in str(comparison)
+    assert "backward raised DtypeError: Linear: dy: expected dtype float32" in str(comparison)
     assert "missing" in set(comparison.frame.verdict)
 
 
@@ -584,8 +584,11 @@ def test_arguments_that_do_not_go_together_are_refused():
     net, criterion, x, y, optimizer = setting()
     with pytest.raises(ValueError, match="needs an optimizer"):
         compare(net, criterion, x, y, steps=2)
-    with pytest.raises(ValueError, match="reduction"):
-        compare(net, nn.MSELoss("none"), x, y)
+    other = optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="one of the given optimizer"):
+        compare(
+            net, criterion, x, y, optimizer=optimizer, scheduler=optim.ExponentialLR(other, 0.9)
+        )
     with pytest.raises(ValueError, match="not the network's"):
         compare(nn.Sequential(nn.Linear(5, 4, dtype=float)), criterion, x, y, optimizer=optimizer)
     with pytest.raises(TypeError, match="expected dtype float64"):

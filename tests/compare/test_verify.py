@@ -93,9 +93,7 @@ SOME = {"Tanh", "Dropout", "MSELoss", "Adam", "homework"}
 
 
 def test_the_same_seed_gives_the_same_results():
-    first, second = (
-        [r | {"detail": ""} for r in verify.verify(5, subjects=SOME)] for _ in range(2)
-    )
+    first, second = ([r | {"detail": ""} for r in verify.verify(5, only=SOME)] for _ in range(2))
     assert first == second
     assert {r["subject"] for r in first} == SOME
 
@@ -108,7 +106,7 @@ def slope_1_at_0(self, x):
 
 def failing(subject):
     """The results of one subject's cases that are not ok."""
-    return [r for r in verify.verify(0, subjects={subject}) if r["verdict"] != "ok"]
+    return [r for r in verify.verify(0, only={subject}) if r["verdict"] != "ok"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +185,7 @@ def test_an_optimizer_a_thousandth_off_fails(monkeypatch, name):
 
 def test_tables_show_the_failing_tensor(monkeypatch, capsys):
     monkeypatch.setattr(nn.Tanh, "backward", lambda self, dy: dy)
-    Console(width=160).print(results_table(list(verify.verify(0, subjects=SOME)), 0))
+    Console(width=160).print(results_table(list(verify.verify(0, only=SOME)), 0))
     out = capsys.readouterr().out
     assert "10 not ok; Tanh() []" in out
     assert "mismatch at d_x" in out

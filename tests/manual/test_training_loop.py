@@ -27,6 +27,7 @@ def loop(weights=None, validation=None, losses=None, **options):
     history = training.train(
         step,
         lambda: state["now"].copy(),
+        lambda: state["now"].copy(),
         put,
         **{
             "sizes": (2, 2),
@@ -38,6 +39,7 @@ def loop(weights=None, validation=None, losses=None, **options):
             "validate": (lambda: validation[state["epoch"] - 1]) if validation else None,
             "patience": None,
             "tolerance": None,
+            "scheduler": None,
             "callback": None,
             **options,
         },
