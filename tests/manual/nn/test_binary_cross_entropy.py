@@ -155,6 +155,20 @@ def test_logits_keep_their_digits(dtype):
                 assert abs(float(d) - slope) <= eps * parts + smallest
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_small_losses_of_probabilities_keep_their_digits(dtype):
+    """Against mpmath: −log(1 − p) near p = 0 and −log p near 1 ± 4 units, and a rounding."""
+    eps = float(np.finfo(dtype).eps)
+    p = np.array([1e-30, 1e-12, 1e-5, 0.1, 0.9, 1 - 4 * eps], dtype)
+    for y in (0, 1):
+        loss = nn.BCELoss(reduction="none")(p, np.full_like(p, y))
+        with mpmath.workdps(60):
+            for at, got in zip(p, loss, strict=True):
+                at = mpmath.mpf(float(at))
+                right = -mpmath.log(at) if y else -mpmath.log1p(-at)
+                assert abs(float(got) - right) <= 5 * eps * right
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_infinite_logits(dtype):
     """Certain and right costs 0, certain and wrong ∞ (and a slope of 1): torch has NaN for all

@@ -270,6 +270,12 @@ def test_logits_whose_difference_is_too_large():
     assert np.array_equal(dz, [[0, 0], [2, -2], [np.nan, np.nan]], equal_nan=True)
 
 
+def test_a_sum_that_is_too_large():
+    """Is ∞, as in torch, without a warning."""
+    log_p = np.full((2, 1), -3e38, np.float32)
+    assert nn.NLLLoss(reduction="sum")(log_p, np.zeros(2, int)) == np.inf
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.5])
 def test_a_single_class(smoothing, dtype):
