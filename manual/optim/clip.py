@@ -1,7 +1,9 @@
 """Gradients cut down to size before a step, torch.nn.utils name for name."""
 
 import math
+import warnings
 from collections.abc import Iterable
+from types import GeneratorType
 
 import numpy as np
 
@@ -23,12 +25,15 @@ def clip_grad_norm_(
 
     Raises RuntimeError, before anything is scaled, where the norm is not finite, if asked to
     (otherwise gradients become 0 or NaN, as in torch); ValueError for a max_norm or norm_type
-    that is NaN.
+    that is NaN. Warns, as torch, where `parameters` is a generator with nothing left in it.
 
     Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks".
     """
     max_norm, norm_type = _number("max_norm", max_norm), _number("norm_type", norm_type)
-    grads = _grads(parameters)
+    given = parameters if isinstance(parameters, Parameter) else list(parameters)
+    if isinstance(parameters, GeneratorType) and not given:
+        warnings.warn("clip_grad_norm_: the generator of parameters is used up", stacklevel=2)
+    grads = _grads(given)
     if not grads:
         return np.float32(0)
     # A norm beyond the largest number is inf; inf · 0 is the NaN that torch gives.

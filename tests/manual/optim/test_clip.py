@@ -196,6 +196,16 @@ def test_any_clipping(seed, size, max_norm, norm_type, clip_value):
     agree(own, theirs, 220)
 
 
+def test_a_used_up_generator_warns_as_in_torch():
+    net = nn.Linear(2, 3)
+    parameters = net.parameters()
+    list(parameters)
+    with pytest.warns(UserWarning, match="used up"):
+        assert optim.clip_grad_norm_(parameters, 1.0) == 0
+    with pytest.warns(UserWarning, match="empty generator"):
+        assert torch.nn.utils.clip_grad_norm_((p for p in []), 1.0) == 0
+
+
 def test_bad_arguments():
     p = nn.Parameter(np.zeros(2))
     p.grad = np.ones(2)
