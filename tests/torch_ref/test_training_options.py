@@ -22,7 +22,7 @@ CLIPS = [
 def network(seed=0):
     rng = RNG(seed)
     return nn.Sequential(
-        nn.Linear(3, 6, dtype=np.float64, generator=rng),
+        nn.Linear(3, 6, bias=False, dtype=np.float64, generator=rng),  # its gradient would be 0
         nn.BatchNorm1d(6, dtype=np.float64),
         nn.Tanh(),
         nn.Dropout(0.2, RNG(5)),
@@ -51,7 +51,7 @@ def fit_both(net, make, *, schedule=None, clip=None, **options):
     for module, side, loss, steps, changes, clipping in sides:
         arguments = {"generator": RNG(2), "scheduler": changes, "clip": clipping, **options}
         history = module.fit(side, loss, steps, x, y, **arguments)
-        state = {name: np.array(v) for name, v in side.state_dict().items()}
+        state = {name: np.asarray(v).copy() for name, v in side.state_dict().items()}
         found.append((history, state, [group["lr"] for group in steps.param_groups]))
     return found
 
