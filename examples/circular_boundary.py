@@ -93,7 +93,7 @@ def learn(
         x,
         training.y,
         epochs=STEPS[-1],
-        batch_size=len(x),
+        batch_size=None,
         generator=generator,
         callback=keep,
     )
