@@ -1,8 +1,8 @@
 """Vanishing gradients: ten sigmoid layers, and what each of five remedies does to them.
 
 Going back through a layer multiplies a gradient by its weights and by the slope of its
-activation. The slope of the sigmoid is at most ¼, so with ordinary weights each layer leaves a
-sixth of the gradient or less, and the first of ten layers hardly learns. The lecture notes on
+activation. The slope of the sigmoid is at most ¼, so with ordinary weights each layer leaves less
+than a quarter of the gradient, and the first of ten layers does not learn. The lecture notes on
 neural networks name five remedies. Measured here, for each: the norm of ∂L/∂W in every layer at
 the start, the ratio of the first layer's to the last one's, and the loss after some training.
 
