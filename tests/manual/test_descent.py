@@ -295,6 +295,7 @@ def test_a_zero_second_derivative_says_where():
         np.diag([0.0, 1]),
         np.array([[1.0, 2], [2, 4]]),
         np.array([[0.1, 0.3], [0.3, 0.9]]),  # the second pivot is 5.6e-17 after rounding
+        np.array([[0.1, -0.3], [-0.3, 0.9]]),
         np.array([[0.3, 0.7], [0.3, 0.7]]),
     ],
 )
@@ -303,11 +304,23 @@ def test_a_singular_hessian_says_where(hessian):
         newton_raphson(lambda x: x, lambda x: hessian, np.array([3.0, 4.0]))
 
 
+def test_singular_through_large_products():
+    """The last pivot is 0 − P²/1.1 + Q²/0.7 = 0, of which rounding leaves some eps: small beside
+    the products it is made of, not beside the entry."""
+    p, q = 0.7, 0.7 * math.sqrt(0.7 / 1.1)
+    h = np.array([[1.1, 0, p], [0, -0.7, q], [p, q, 0]])
+    assert 0 < abs(0 - p / 1.1 * p + q / 0.7 * q) < 1e-15
+    with pytest.raises(ZeroDivisionError, match="singular"):
+        newton_raphson(lambda x: x, lambda x: h, np.ones(3))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_bad_scaling_is_not_singular(dtype):
     h = np.diag(np.array([1e20, 1e-3, 1e-20], dtype))
     newton = newton_raphson(lambda x: h @ x, lambda x: h, np.ones(3, dtype))
     assert newton.trace[1].tolist() == [0, 0, 0]
+    tall = np.array([[0, 1], [1, 1e20]], dtype)  # its rows change places, and so must their sizes
+    assert _solve(tall, np.ones(2, dtype))[1] == 1
 
 
 @settings(max_examples=150, deadline=None)
@@ -354,6 +367,11 @@ def exact_solution(matrix, right):
             lambda x: np.diag([2, 12 * x[1] ** 2]),
             np.array([1.0, 1.0]),
         ),
+        (
+            lambda x: np.array([-2 * x[0], 4 * x[1] ** 3]),
+            lambda x: np.diag([-2, 12 * x[1] ** 2]),
+            np.array([1.0, 1.0]),
+        ),
     ],
 )
 def test_no_kind_where_the_curvature_is_zero(gradient, hessian, start):
@@ -386,11 +404,36 @@ def test_kind_at_the_end_of_the_scale():
     assert newton.kind == "minimum"
     skew = np.array([[1.0, 4], [0, 1]])  # (1, −1) H (1, −1)ᵀ = −2
     assert newton_raphson(lambda x: skew @ x, lambda x: skew, np.ones(2)).kind == "saddle"
-    for at_end in (np.inf, np.nan, 0.0):
+    # 0.6 may be 0 after a change by twice 0.4 more; 0.7 changed by 0.3
+    for at_end, kind in (
+        (np.inf, None),
+        (np.nan, None),
+        (0.0, None),
+        (0.6, None),
+        (0.7, "minimum"),
+    ):
         newton = newton_raphson(
             lambda x: x, lambda x, v=at_end: v if x == 0 else 1.0, 1.0, tolerance=2
         )
-        assert (newton.x, newton.iterations, newton.kind) == (0, 1, "undecided")
+        assert (newton.x, newton.iterations, newton.kind) == (0, 1, kind or "undecided")
+        newton = newton_raphson(
+            lambda x: x,
+            lambda x, v=at_end: np.diag([1.0, 1.0 if x.any() else v]),
+            np.ones(2),
+            tolerance=2,
+        )
+        assert newton.kind == (kind or "undecided")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_kind_from_rounding(dtype):
+    """λ = ½ beside 10²⁰ is less than the rounding of either: elimination can use this Hessian,
+    but no sign of ½ can be read from its eigenvalues."""
+    h = np.array([[1e20, 1e10], [1e10, 1.5]], dtype)
+    newton = newton_raphson(
+        lambda x: h @ x, lambda x: h, np.array([1e-3, 1], dtype), tolerance=1e-3
+    )
+    assert (newton.reason, newton.kind) == ("converged", "undecided")
 
 
 def test_no_kind_without_convergence():
@@ -439,12 +482,15 @@ def test_nothing_given_is_changed_or_shared():
         assert np.array_equal(found.trace[-1], last)
         assert start.flags.writeable
 
-        def spoils(x):
-            x *= 2
-            return x
+        for first in (True, False):  # the start, or a later point
 
-        with pytest.raises(ValueError, match="read-only"):
-            run(spoils)
+            def spoils(x, first=first):
+                if np.array_equal(x, start) is first:
+                    x *= 2
+                return x / 3
+
+            with pytest.raises(ValueError, match="read-only"):
+                run(spoils)
     assert steepest_descent(lambda x: x, start, lr=0.5, max_iterations=1).x.tolist() == [0.5, 1]
 
 
