@@ -107,9 +107,9 @@ class Bounds:
             name: (tensor.detach().numpy(), self.errors[dotted(path, name)])
             for name, tensor in (*module.named_parameters(), *module.named_buffers())
         }
+        buffers = buffer_rule(module, self.rounding, theta, a, e)
         ey, rule_backward = rule(module, self.rounding, theta, a, e)
-        for name, error in buffer_rule(module, self.rounding, theta, a, e).items():
-            self.errors[dotted(path, name)] = error
+        self.errors |= {dotted(path, name): error for name, error in buffers.items()}
 
         def backward(dy: np.ndarray, edy: np.ndarray) -> np.ndarray:
             edx, gradients = rule_backward(dy, edy)

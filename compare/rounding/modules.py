@@ -6,7 +6,8 @@ side's t. A rule gets the values and E's of its inputs and returns those of its 
     rule(module, r, theta, x, ex) -> ey, backward      theta: name → (value, E)
     backward(dy, edy) -> edx, {name: E(gradient)}
 
-`module` is the float64 twin as it was before forward, theta its parameters and buffers.
+`module` is the float64 twin as it was before forward, theta its parameters and buffers. Rules are
+called in the order of forward, and a rule draws the random numbers that its module draws.
 
 Sources: Higham, Accuracy and Stability of Numerical Algorithms, ch. 3; for sums, Higham & Mary,
 A new approach to probabilistic rounding error analysis, 2019.
@@ -35,8 +36,10 @@ def rule(
     """Any other module, as a black box: E is four times the spread of its results when inputs
     and parameters are moved at random, up or down, by their errors and by the rounding of a sum
     over all they go into: a row of the input in forward, the whole batch in backward."""
-    box = _BlackBox(module, r, theta)
+    box = _BlackBox(copy.deepcopy(module), r, theta)
     forward = box.spread(x[0].size if x.ndim > 1 else x.size, (x, ex))
+    with torch.no_grad():
+        module(torch.tensor(x))  # takes its random numbers, as in the step
 
     def backward(dy: np.ndarray, edy: np.ndarray):
         e = box.spread(x.size, (x, ex), (dy, edy))
@@ -138,7 +141,7 @@ def _(module: torch.nn.Flatten, r, theta, x, ex):
 @rule.register
 def _(module: modules.Dropout, r, theta, x, ex):
     """y = m x, with the factor m of the mask rounded, too; dx = m dy."""
-    factor = copy.deepcopy(module)(torch.ones(x.shape, dtype=torch.float64)).numpy()
+    factor = module(torch.ones(x.shape, dtype=torch.float64)).numpy()
 
     def scaled(t, e):
         return r.flushed(factor * e + 2 * r.u * np.abs(factor * t) * (factor != 1))
