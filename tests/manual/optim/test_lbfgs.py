@@ -1,6 +1,7 @@
 """L-BFGS against torch's: the same iterates, the same counts, the same reasons to stop."""
 
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -261,6 +262,87 @@ def test_stops_after_max_eval(function, max_eval):
             own, theirs = both.step()
             assert len(own) == len(theirs)
             both.agree()
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_a_start_with_small_gradients(line_search_fn):
+    """Where Σ|g| < 1 the first step is lr · g and no longer."""
+    near = np.linalg.solve(A, np.ones(3)) + np.array([0.01, -0.02, 0.005])
+    both = Both(quadratic, near, lr=0.1, max_iter=3, line_search_fn=line_search_fn)
+    own, theirs = both.step()
+    np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(own[1], near - 0.1 * quadratic(near)[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [quadratic, waves, flat_valley])
+@pytest.mark.parametrize("tolerance_change", [0.02, 0.1, 0.3, 1.0])
+def test_the_tolerance_for_changes_is_not_the_searchs(function, tolerance_change):
+    for lr in (0.5, 1.0, 3.0, 10.0):
+        both = Both(
+            function,
+            lr=lr,
+            max_iter=4,
+            tolerance_change=tolerance_change,
+            line_search_fn="strong_wolfe",
+        )
+        for _ in range(4):
+            both.follow()
+            own, theirs = both.step()
+            assert len(own) == len(theirs)
+            both.agree()
+
+
+def wavy(seed):
+    """t ↦ (f, f'), a random sum of waves on a slope or in a bowl."""
+    rng = RNG(seed)
+    size, speed, phase = rng.normal(size=4), rng.uniform(0.2, 6, 4), rng.uniform(0, 6, 4)
+    slope, bowl = rng.normal(), rng.choice([0, 0.01, 1])
+
+    def f(t):
+        value = (size * np.sin(speed * t + phase)).sum() + slope * t + bowl * t**4
+        gradient = (size * speed * np.cos(speed * t + phase)).sum() + slope + 4 * bowl * t**3
+        return float(value), float(gradient)
+
+    return f
+
+
+@pytest.mark.parametrize("max_ls", [1, 2, 3, 5, 25])
+def test_the_search_tries_what_torchs_tries(max_ls):
+    """The very points, on 300 random functions of one variable."""
+    refined, torchs = 0, importlib.import_module("torch.optim.lbfgs")
+    for seed in range(300):
+        f, first = wavy(seed), 10 ** RNG(seed).uniform(-2.5, 1.5)
+        tolerance = [1e-9, 1e-2][seed % 2]
+        loss, gradient = f(0.0)
+        d, calls = -gradient, ([], [])
+
+        def at(t, f=f, d=d, calls=calls):
+            calls[0].append(t)
+            value, g = f(t * d)
+            return Point(t, value, np.array([g]), g * d)
+
+        def evaluate(x, t, direction, f=f, calls=calls):
+            calls[1].append(float(t))
+            value, g = f(float(t) * direction.item())
+            return value, torch.tensor([g], dtype=torch.float64)
+
+        start = Point(0, loss, np.array([gradient]), gradient * d)
+        found, evaluated = strong_wolfe(
+            at, start, first, size=abs(d), tolerance_change=tolerance, max_ls=max_ls
+        )
+        direction, g = torch.tensor([[d], [gradient]], dtype=torch.float64)
+        slope = g.dot(direction)
+        value, _, t, count = torchs._strong_wolfe(
+            *(evaluate, None, first, direction, loss, g, slope),
+            tolerance_change=tolerance,
+            max_ls=max_ls,
+        )
+        np.testing.assert_allclose(calls[0], calls[1], rtol=1e-6, err_msg=f"seed {seed}")
+        assert evaluated == count == len(calls[0])
+        np.testing.assert_allclose(found.t, float(t), rtol=1e-6)
+        np.testing.assert_allclose(found.loss, value, rtol=1e-6)
+        refined += evaluated > 3
+    assert refined > 20 or max_ls < 3
 
 
 def test_nothing_to_do():
