@@ -292,6 +292,20 @@ def test_the_tolerance_for_changes_is_not_the_searchs(function, tolerance_change
             both.agree()
 
 
+def test_the_search_is_told_the_largest_element_of_the_direction(monkeypatch):
+    told = []
+
+    def search(*args, **options):
+        told.append(options["size"])
+        return strong_wolfe(*args, **options)
+
+    monkeypatch.setattr("manual.optim.lbfgs.strong_wolfe", search)
+    both = Both(waves, lr=0.3, max_iter=1, max_eval=9, line_search_fn="strong_wolfe")
+    for _ in range(3):
+        both.step()
+        assert told.pop() == np.abs(both.states()[0]["d"]).max()
+
+
 def wavy(seed):
     """t ↦ (f, f'), a random sum of waves on a slope or in a bowl."""
     rng = RNG(seed)
@@ -306,40 +320,44 @@ def wavy(seed):
     return f
 
 
+def scripted(seed):
+    """The n-th call gets the n-th random (f, f'), wherever it is: all ways that a search may go."""
+    rng = RNG(seed)
+    values = iter(rng.normal(size=(100, 2)) * 10 ** rng.uniform([-4, -1], 0.3, (100, 2)))
+    return lambda t: tuple(map(float, next(values)))
+
+
 @pytest.mark.parametrize("max_ls", [1, 2, 3, 5, 25])
-def test_the_search_tries_what_torchs_tries(max_ls):
+@pytest.mark.parametrize("kind", [wavy, scripted])
+def test_the_search_tries_what_torchs_tries(kind, max_ls):
     """The very points, on 300 random functions of one variable."""
     refined, torchs = 0, importlib.import_module("torch.optim.lbfgs")
     for seed in range(300):
-        f, first = wavy(seed), 10 ** RNG(seed).uniform(-2.5, 1.5)
-        tolerance = [1e-9, 1e-2][seed % 2]
+        f, their_f, first = kind(seed), kind(seed), 10 ** RNG(seed).uniform(-2.5, 1.5)
         loss, gradient = f(0.0)
-        d, calls = -gradient, ([], [])
+        assert their_f(0.0) == (loss, gradient)
+        d, own, theirs = -gradient, [], []
 
-        def at(t, f=f, d=d, calls=calls):
-            calls[0].append(t)
+        def at(t, f=f, d=d, own=own):
+            own.append(float(t))
             value, g = f(t * d)
             return Point(t, value, np.array([g]), g * d)
 
-        def evaluate(x, t, direction, f=f, calls=calls):
-            calls[1].append(float(t))
+        def evaluate(x, t, direction, f=their_f, theirs=theirs):
+            theirs.append(float(t))
             value, g = f(float(t) * direction.item())
             return value, torch.tensor([g], dtype=torch.float64)
 
+        options = {"tolerance_change": [1e-9, 1e-2][seed % 2], "max_ls": max_ls}
         start = Point(0, loss, np.array([gradient]), gradient * d)
-        found, evaluated = strong_wolfe(
-            at, start, first, size=abs(d), tolerance_change=tolerance, max_ls=max_ls
-        )
+        found, evaluated = strong_wolfe(at, start, first, size=abs(d), **options)
         direction, g = torch.tensor([[d], [gradient]], dtype=torch.float64)
-        slope = g.dot(direction)
         value, _, t, count = torchs._strong_wolfe(
-            *(evaluate, None, first, direction, loss, g, slope),
-            tolerance_change=tolerance,
-            max_ls=max_ls,
+            evaluate, None, first, direction, loss, g, g.dot(direction), **options
         )
-        np.testing.assert_allclose(calls[0], calls[1], rtol=1e-6, err_msg=f"seed {seed}")
-        assert evaluated == count == len(calls[0])
-        np.testing.assert_allclose(found.t, float(t), rtol=1e-6)
+        assert evaluated == count == len(own)
+        np.testing.assert_allclose(own, theirs, rtol=1e-6, atol=1e-9, err_msg=f"{seed}")
+        np.testing.assert_allclose(found.t, float(t), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(found.loss, value, rtol=1e-6)
         refined += evaluated > 3
     assert refined > 20 or max_ls < 3
