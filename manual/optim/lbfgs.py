@@ -151,7 +151,6 @@ class LBFGS(Optimizer):
                     Point(0, loss, g, slope),
                     t,
                     size=np.abs(d).max(),
-                    tolerance_change=least_change,
                     max_ls=max_eval - evaluations,
                 )
                 t, loss, g = found.t, found.loss, found.gradient

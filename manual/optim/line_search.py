@@ -21,8 +21,8 @@ def strong_wolfe(
     t: float,
     *,
     size: float,
-    tolerance_change: float,
     max_ls: int,
+    tolerance_change: float = 1e-9,
     c1: float = 1e-4,
     c2: float = 0.9,
 ) -> tuple[Point, int]:
@@ -33,7 +33,7 @@ def strong_wolfe(
 
     at: t → `Point`; start: that of t = 0; t: the first to try; size: the largest |d_i|.
     The search ends, with the lowest end of its bracket, also after max_ls refinements or when the
-    bracket moves no parameter by tolerance_change.
+    bracket moves no parameter by tolerance_change (in torch, too, not the optimizer's option).
 
     Nocedal & Wright (2006), "Numerical optimization", algorithms 3.5 (a bracket that holds such a
     t) and 3.6 (zoom into it), with the safeguards of torch.optim.LBFGS.

@@ -1,6 +1,7 @@
 """L-BFGS against torch's: the same iterates, the same counts, the same reasons to stop."""
 
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -261,6 +262,105 @@ def test_stops_after_max_eval(function, max_eval):
             own, theirs = both.step()
             assert len(own) == len(theirs)
             both.agree()
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_a_start_with_small_gradients(line_search_fn):
+    """Where Σ|g| < 1 the first step is lr · g and no longer."""
+    near = np.linalg.solve(A, np.ones(3)) + np.array([0.01, -0.02, 0.005])
+    both = Both(quadratic, near, lr=0.1, max_iter=3, line_search_fn=line_search_fn)
+    own, theirs = both.step()
+    np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(own[1], near - 0.1 * quadratic(near)[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [quadratic, waves, flat_valley])
+@pytest.mark.parametrize("tolerance_change", [0.02, 0.1, 0.3, 1.0])
+def test_the_tolerance_for_changes_is_not_the_searchs(function, tolerance_change):
+    for lr in (0.5, 1.0, 3.0, 10.0):
+        both = Both(
+            function,
+            lr=lr,
+            max_iter=4,
+            tolerance_change=tolerance_change,
+            line_search_fn="strong_wolfe",
+        )
+        for _ in range(4):
+            both.follow()
+            own, theirs = both.step()
+            assert len(own) == len(theirs)
+            both.agree()
+
+
+def test_the_search_is_told_the_largest_element_of_the_direction(monkeypatch):
+    told = []
+
+    def search(*args, **options):
+        told.append(options["size"])
+        return strong_wolfe(*args, **options)
+
+    monkeypatch.setattr("manual.optim.lbfgs.strong_wolfe", search)
+    both = Both(waves, lr=0.3, max_iter=1, max_eval=9, line_search_fn="strong_wolfe")
+    for _ in range(3):
+        both.step()
+        assert told.pop() == np.abs(both.states()[0]["d"]).max()
+
+
+def wavy(seed):
+    """t ↦ (f, f'), a random sum of waves on a slope or in a bowl."""
+    rng = RNG(seed)
+    size, speed, phase = rng.normal(size=4), rng.uniform(0.2, 6, 4), rng.uniform(0, 6, 4)
+    slope, bowl = rng.normal(), rng.choice([0, 0.01, 1])
+
+    def f(t):
+        value = (size * np.sin(speed * t + phase)).sum() + slope * t + bowl * t**4
+        gradient = (size * speed * np.cos(speed * t + phase)).sum() + slope + 4 * bowl * t**3
+        return float(value), float(gradient)
+
+    return f
+
+
+def scripted(seed):
+    """The n-th call gets the n-th random (f, f'), wherever it is: all ways that a search may go."""
+    rng = RNG(seed)
+    values = iter(rng.normal(size=(100, 2)) * 10 ** rng.uniform([-4, -1], 0.3, (100, 2)))
+    return lambda t: tuple(map(float, next(values)))
+
+
+@pytest.mark.parametrize("max_ls", [1, 2, 3, 5, 25])
+@pytest.mark.parametrize("kind", [wavy, scripted])
+def test_the_search_tries_what_torchs_tries(kind, max_ls):
+    """The very points, on 300 random functions of one variable."""
+    refined, torchs = 0, importlib.import_module("torch.optim.lbfgs")
+    for seed in range(300):
+        f, their_f, first = kind(seed), kind(seed), 10 ** RNG(seed).uniform(-2.5, 1.5)
+        loss, gradient = f(0.0)
+        assert their_f(0.0) == (loss, gradient)
+        d, own, theirs = -gradient, [], []
+
+        def at(t, f=f, d=d, own=own):
+            own.append(float(t))
+            value, g = f(t * d)
+            return Point(t, value, np.array([g]), g * d)
+
+        def evaluate(x, t, direction, f=their_f, theirs=theirs):
+            theirs.append(float(t))
+            value, g = f(float(t) * direction.item())
+            return value, torch.tensor([g], dtype=torch.float64)
+
+        options = {"tolerance_change": [1e-9, 1e-2][seed % 2], "max_ls": max_ls}
+        start = Point(0, loss, np.array([gradient]), gradient * d)
+        found, evaluated = strong_wolfe(at, start, first, size=abs(d), **options)
+        direction, g = torch.tensor([[d], [gradient]], dtype=torch.float64)
+        value, _, t, count = torchs._strong_wolfe(
+            evaluate, None, first, direction, loss, g, g.dot(direction), **options
+        )
+        assert evaluated == count == len(own)
+        np.testing.assert_allclose(own, theirs, rtol=1e-6, atol=1e-9, err_msg=f"{seed}")
+        np.testing.assert_allclose(found.t, float(t), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(found.loss, value, rtol=1e-6)
+        refined += evaluated > 3
+    assert refined > 20 or max_ls < 3
 
 
 def test_nothing_to_do():

@@ -327,7 +327,8 @@ def test_options_that_are_numpys_numbers_do_not_change_the_dtype(kind, number):
         arrays = [v for entry in states for name, v in entry.items() if name != "step"]
         assert {v.dtype for v in arrays} == {np.dtype(np.float32)}
     for p, q in zip(pairs[0][0], pairs[1][0], strict=True):
-        np.testing.assert_allclose(p.data, q.data, rtol=1e-6, atol=1e-7)
+        if number is not np.float32:  # whose 0.9 is another number
+            np.testing.assert_array_equal(p.data, q.data)
 
 
 @pytest.mark.parametrize(
