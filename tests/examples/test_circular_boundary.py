@@ -105,7 +105,8 @@ def test_twin_learns_the_same(points, monkeypatch):
 
 
 def test_best_line():
-    """By hand: three of XOR's four points, all of AND's; of a row 0 1 1 0 three; and one class."""
+    """By hand: three of XOR's four points, all of AND's; of a row 0 1 1 0 three, and all of one
+    class; and rows in other directions that a line divides."""
     corners = np.array([[0.0, 0.1], [0.1, 1.0], [1.0, 0.0], [1.1, 1.1]])
     row = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
     for x, y, share in (
@@ -115,22 +116,33 @@ def test_best_line():
         (row, (0, 1, 1, 0), 0.75),
         (row, (1, 1, 1, 1), 1),
         (row, (0, 0, 0, 0), 1),
+        (row @ [[1.0, -1.0], [0, 0]], (1, 0, 0, 0), 1),
+        (row[[0, 2, 1, 3]] @ [[1.0, -1.0], [0, 0]], (1, 0, 1, 0), 1),
+        (row[[0, 2, 1, 3]] @ [[0.0, 1.0], [0, 0]], (0, 1, 0, 1), 1),
     ):
         points = circle.Points(x, np.array(y, np.float64)[:, None])
         assert circle.best_line(points) == share, y
 
 
-def test_what_it_prints(run_example):
+def test_what_it_prints(run_example, points):
     lines = run_example("circular_boundary")[0].splitlines()
-    words = {line.strip().partition("  ")[0]: line.split() for line in lines}
-    assert words["1, x1, x2, x1², x2²"][-2] == "100.00%"
-    shares = [float(word.rstrip("%")) for word in words["1, x1, x2, x1², x2²"][-2:]]
-    best = [float(word.rstrip("%")) for word in words["the best of all lines"][-2:]]
-    plain = [float(word.rstrip("%")) for word in words["1, x1, x2"][-2:]]
-    for squared, line, own in zip(shares, best, plain, strict=True):
-        assert squared > 98 > 75 > line >= own
-    for step in (200, 2000):
-        theta = [float(word) for word in words[f"step {step}"][2:7]]
-        np.testing.assert_allclose(theta, circle.NOTES, rtol=0, atol=0.05)
-    assert words["lecture notes"][2:7] == ["-1.000", "0.000", "0.000", "1.000", "1.000"]
+    generator = np.random.default_rng(circle.SEED)
+    for part in points:
+        assert np.array_equal(circle.sample(len(part.x), generator).x, part.x)
+    expected = [circle.learn(f, *points, generator) for f in (circle.plain, circle.squared)]
+    starts = [" 1, x1, x2  ", " 1, x1, x2, x1², x2²  ", " the best of all lines "]
+    rows = [line for line in lines if line.startswith(tuple(starts))]
+    shares = [own.accuracy for own in expected] + [[circle.best_line(part) for part in points]]
+    for line, start, pair in zip(rows, starts, shares, strict=True):
+        assert line.startswith(start)
+        assert line.split()[-2:] == [f"{share:.2%}" for share in pair]
+    for line, own in zip(rows[:2], expected, strict=True):
+        assert line.split()[-3] == f"{own.losses[-1]:.4f}"
+    rows = [line.split() for line in lines if line.startswith(" step ")]
+    for words, (step, theta) in zip(rows, expected[1].thetas.items(), strict=True):
+        assert words[1] == str(step)
+        assert words[2:7] == [f"{value:.3f}" for value in theta / -theta[0]]
+        assert words[7:] == [f"{-theta[0]:.1f}", f"{expected[1].losses[step - 1]:.4f}"]
+    (words,) = (line.split() for line in lines if line.startswith(" lecture notes "))
+    assert words[2:] == ["-1.000", "0.000", "0.000", "1.000", "1.000", "1.0"]
     assert f"seed {circle.SEED};" in lines[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manual import training
+from manual import nn, optim, training
 
 pytest.importorskip("sklearn")
 
@@ -107,6 +107,26 @@ def test_every_model_is_judged_on_the_test_part(run):
     for model in diabetes.MODELS:
         assert run.predictions[model].shape == y.shape
         assert 0.1 < diabetes.r_squared(y, run.predictions[model]) < 0.8
+
+
+def test_the_prediction_is_the_trained_networks(run):
+    """Trained once more, and its layers written out."""
+    net, split = diabetes.network(3), run.split
+    training.fit(
+        net,
+        nn.MSELoss(),
+        optim.Adam(net.parameters(), lr=0.003),
+        *split.learning,
+        epochs=500,
+        batch_size=32,
+        generator=np.random.default_rng(3),
+        validation=split.validation,
+        patience=10,
+    )
+    hidden, _, last = net
+    h = np.maximum(split.test.x @ hidden.weight.data.T + hidden.bias.data, 0)
+    expected = h @ last.weight.data.T + last.bias.data
+    np.testing.assert_allclose(run.predictions["manual"], expected, rtol=0, atol=1e-12)
 
 
 def test_the_network_is_what_it_says():

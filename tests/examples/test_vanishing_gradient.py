@@ -88,6 +88,8 @@ def test_weights(name, spread):
     weights = np.concatenate([p.data.ravel() for p in net.parameters() if p.ndim == 2][:10])
     assert abs(weights.std() / spread - 1) <= 0.035
     assert abs(weights.mean()) <= 5 * spread / 100
+    biases = [p.data for p in net.parameters() if p.ndim == 1][:10]
+    assert all(b.any() == (RECIPES[name].initialise is None) for b in biases)
 
 
 @pytest.mark.parametrize("name", RECIPES)
