@@ -212,6 +212,7 @@ def test_a_schedules_twin_goes_on_where_the_original_stands(kind, epochs):
         twins(net, nn.MSELoss(), optimizer)[2].param_groups[0]["params"]
         + twins(net, nn.MSELoss(), optimizer)[2].param_groups[1]["params"],
     )
+    reference.param_groups[0]["lr"] = 9  # the twin brings the rates along
     built = twin(schedule, reference)
     assert built.optimizer is reference
     for _ in range(10):

@@ -323,7 +323,7 @@ def wavy(seed):
 def scripted(seed):
     """The n-th call gets the n-th random (f, f'), wherever it is: all ways that a search may go."""
     rng = RNG(seed)
-    values = iter(rng.normal(size=(100, 2)) * 10 ** rng.uniform([-4, -1], 0.3, (100, 2)))
+    values = iter(rng.normal(size=(100, 2)) * 10 ** rng.uniform([-7, -1], 0.3, (100, 2)))
     return lambda t: tuple(map(float, next(values)))
 
 

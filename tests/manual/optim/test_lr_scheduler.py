@@ -144,7 +144,11 @@ def test_two_schedules_at_once():
     """Each goes on from what the other left."""
     pair = optimizers()
     first = both("StepLR", pair, step_size=2, gamma=0.5)
-    second = both("CosineAnnealingLR", pair, T_max=5)
+    for schedule in first * 2:
+        schedule.step()
+    second = both("CosineAnnealingLR", pair, T_max=5)  # base_lrs: those before the first
+    agree(*second)
+    assert second[0].base_lrs == [0.1, 0.3]
     for _ in range(12):
         for own, theirs in (first, second):
             own.step()
