@@ -140,7 +140,11 @@ def test_the_network_is_what_it_says():
 
 def test_what_it_prints(rows, run):
     found, lines = rows
-    assert list(found) == [*map(str, diabetes.SEEDS), "mean", "std"]
+    assert list(found) == [*map(str, range(10)), "mean", "std"]
+    sizes = [len(part.x) for part in (run.split.learning, run.split.validation, run.split.test)]
+    assert [int(word) for word in lines[0].split() if word.isdigit()] == sizes
+    (row,) = (line.split() for line in lines if line.startswith("    3  "))
+    assert row[-1] == str(run.histories["manual"].best)
     figures = np.array([found[str(seed)] for seed in diabetes.SEEDS])
     expected = [diabetes.r_squared(run.split.test.y, run.predictions[m]) for m in diabetes.MODELS]
     np.testing.assert_allclose(found["3"], expected, atol=5.1e-5)
