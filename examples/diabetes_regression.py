@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from threadpoolctl import threadpool_limits
 
 import torch_ref
 from benchmarks.plot import COLOURS, save
@@ -181,6 +182,7 @@ def picture(seed: int, run: Run) -> Figure:
 
 
 def main(out: Path) -> None:
+    threadpool_limits(1)  # in networks this small, threads only wait for one another
     runs = {seed: run(seed) for seed in SEEDS}
     figures = np.array(
         [[r_squared(r.split.test.y, r.predictions[m]) for m in MODELS] for r in runs.values()]

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from benchmarks.plot import save
 from benchmarks.show import console
@@ -178,6 +179,7 @@ def picture(vanishing: dict[str, Measured], exploding: dict[str, Measured]) -> F
 
 
 def main(out: Path) -> None:
+    threadpool_limits(1)  # in networks this small, threads only wait for one another
     vanishing, exploding = ({r.name: measure(r) for r in group} for group in (VANISHING, EXPLODING))
     variance = np.median([data(np.random.default_rng(seed))[1].var() for seed in SEEDS])
     print(f"{LAYERS} layers of {WIDTH}, {SAMPLES} samples, seeds {SEEDS[0]} to {SEEDS[-1]}")
