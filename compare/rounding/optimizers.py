@@ -81,9 +81,10 @@ def _(optimizer, group, theta, g, state):
 def _(optimizer: torch.optim.RMSprop, group, theta, g, state):
     """v ≥ (1 − α) g², so |g| / √v ≤ 1/√(1 − α) on either side.
 
-    Centered, v − mean² is the variance of gradients of which g has weight 1 − α and the 0 of the
-    start α^t, t updates later: least where all others are their mean, (1 − α) α^t g² / (1 − α + α^t).
-    It is at least α^t v, so that rounding cannot consume it before α^t comes near u.
+    Centered, v − mean² is the variance of gradients among which g has the weight 1 − α and the 0
+    of the start α^t, t updates later: least where all others are the mean of these two,
+    (1 − α) α^t g² / (1 − α + α^t). It is also at least α^t v, which rounding cannot consume
+    before α^t comes near u.
     """
     g = _gradient(group, theta, g)
     alpha, t = group["alpha"], int(state.get("step", 0)) + 1

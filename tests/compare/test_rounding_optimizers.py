@@ -1,11 +1,14 @@
 """The error rules of optimizers and clipping: every term needed, none below the truth."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from compare import assert_equivalent
-from compare.rounding import Ball, Rounding, update_rule
+from compare.rounding import Ball, Rounding, clip_rule, update_rule
 from manual import nn, optim
 
 NONE = Rounding(u=0.0, tiny=0.0)
@@ -209,7 +212,7 @@ def test_what_a_step_moves_is_capped():
             if caps is not None:
                 np.testing.assert_allclose(cap, caps[step], rtol=1e-9)
             reached = 0
-            for seed in range(300):
+            for seed in range(20):
                 reached = max(reached, moves(kind, options, step + 1, np.random.default_rng(seed)))
             assert reached <= cap * (1 + 1e-9)
             assert reached >= 0.5 * cap, (kind, options, step)
@@ -217,12 +220,12 @@ def test_what_a_step_moves_is_capped():
 
 def moves(kind, options, steps, g):
     """How far the last of some steps moves a parameter, with gradients of many sizes."""
-    p = torch.zeros(20, dtype=torch.float64, requires_grad=True)
+    p = torch.zeros(300, dtype=torch.float64, requires_grad=True)
     optimizer = kind([p], lr=1.0, **{**options, "eps": 1e-30} | decay_free(kind))
     size, base = 10 ** g.uniform(-3, 0), g.normal()
     for _ in range(steps):
         before = p.detach().clone()
-        p.grad = torch.tensor(base * size ** g.uniform(0, 1, 20) * (1 + 0.3 * g.normal(size=20)))
+        p.grad = torch.tensor(base * size ** g.uniform(0, 1, 300) * (1 + 0.3 * g.normal(size=300)))
         optimizer.step()
     return (p.detach() - before).abs().max().item()
 
@@ -236,3 +239,80 @@ def test_an_optimizer_without_a_rule_says_so():
     ball = Ball(np.zeros(1), 0.0, NONE)
     with pytest.raises(TypeError, match="no rounding rule is known for Adadelta"):
         update_rule(optimizer, optimizer.param_groups[0], ball, ball, {})
+
+
+# Clipping.
+
+
+def gradients(g, r, share=1e-6):
+    values = [g.normal(size=shape) for shape in ((3, 4), (5,))]
+    return [Ball(v, share * np.abs(v) * g.uniform(0.7, 1.3, v.shape), r) for v in values]
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, np.inf])
+def test_a_norm_has_the_errors_of_its_gradients(norm_type):
+    g = np.random.default_rng(0)
+    balls = gradients(g, NONE)
+    flat = np.concatenate([b.e.ravel() for b in balls])
+    clip = partial(clip_grad_norm_, max_norm=0.5, norm_type=norm_type)
+    norm, clipped = clip_rule(clip, balls)
+    np.testing.assert_allclose(norm.e, np.linalg.norm(flat, norm_type))
+    factor = 0.5 / (norm.value + 1e-6)
+    for ball, out in zip(balls, clipped, strict=True):
+        np.testing.assert_allclose(out.value, factor * ball.value)
+        expected = factor * ball.e + np.abs(ball.value) * factor * norm.e / norm.value
+        np.testing.assert_allclose(out.e, expected, rtol=1e-5)
+    exact, clipped = clip_rule(clip, [Ball(b.value, 0.0, SINGLE) for b in balls])
+    np.testing.assert_allclose(exact.e, (17 + 8) * U * exact.value)
+    # the norm's, max_norm's, of + 10⁻⁶, of the quotient twice (as a limit's, too), of the product
+    np.testing.assert_allclose(clipped[0].e, (25 + 5) * U * np.abs(clipped[0].value), rtol=1e-5)
+
+
+def test_what_is_certainly_not_clipped_is_only_multiplied_by_1():
+    balls = gradients(np.random.default_rng(0), SINGLE)
+    for limit, share in ((1e3, 0), (None, 1)):
+        norm = np.linalg.norm(np.concatenate([b.value.ravel() for b in balls]))
+        clip = partial(clip_grad_norm_, max_norm=limit or norm * (1 + 1e-7))
+        norm, [out, _] = clip_rule(clip, balls)
+        spread = share * norm.e / norm.value
+        least = balls[0].e + spread * np.abs(out.value) * 0.5
+        assert (out.e >= least).all()
+        assert (out.e <= balls[0].e + (spread * 2 + 4 * U) * np.abs(out.value)).all()
+
+
+def test_values_are_clipped_with_the_errors_of_what_is_not():
+    value, e = np.array([0.2, -0.2, 0.499, -0.6, 3.0, 0.501]), np.full(6, 0.01)
+    norm, [out] = clip_rule(partial(clip_grad_value_, clip_value=0.5), [Ball(value, e, NONE)])
+    assert norm is None
+    np.testing.assert_array_equal(out.value, np.clip(value, -0.5, 0.5))
+    np.testing.assert_allclose(out.e, [0.01, 0.01, 0.01, 0, 0, 0.009])
+    _, [out] = clip_rule(
+        partial(clip_grad_value_, clip_value=0.3), [Ball(np.array([1.0]), 0.0, SINGLE)]
+    )
+    assert out.e == 0.3 * U  # float32's 0.3 is another number
+
+
+@pytest.mark.parametrize("max_norm", [0.05, 1.0, 3.0, 1e3])
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, np.inf])
+def test_float32_clips_within_the_bounds(norm_type, max_norm):
+    for seed in range(20):
+        g = np.random.default_rng(seed)
+        values = [g.normal(size=s).astype(np.float32) for s in ((3, 4), (5,))]
+        sides = []
+        for dtype in (torch.float32, torch.float64):
+            ps = [torch.zeros(v.shape, dtype=dtype, requires_grad=True) for v in values]
+            for p, v in zip(ps, values, strict=True):
+                p.grad = torch.tensor(v, dtype=dtype)
+            norm = clip_grad_norm_(ps, max_norm, norm_type)
+            sides.append([norm.item(), *(p.grad.double().numpy() for p in ps)])
+        balls = [Ball(v.astype(np.float64), 0.0, FLOAT32) for v in values]
+        clip = partial(clip_grad_norm_, max_norm=max_norm, norm_type=norm_type)
+        norm, clipped = clip_rule(clip, balls)
+        for single, double, ball in zip(*sides, [norm, *clipped], strict=True):
+            np.testing.assert_allclose(ball.value, double, rtol=1e-12)
+            assert (np.abs(single - double) <= ball.e).all()
+
+
+def test_a_clipping_without_a_rule_says_so():
+    with pytest.raises(TypeError, match="no rounding rule is known for _get_total_norm"):
+        clip_rule(partial(torch.nn.utils.get_total_norm), [])
