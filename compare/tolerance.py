@@ -56,7 +56,9 @@ class Bounds:
         rows = torch_step(self.run, x, y, draw)
         self.values = {row.name: row.value for row in rows}
         self.bounds = {"x": np.zeros(x.shape)}
-        prediction, e, backward = self._forward(net, "", self.values["x"], self.bounds["x"])
+        prediction, e, backward = self._forward(
+            copy.deepcopy(net), "", self.values["x"], self.bounds["x"]
+        )
         for name, _ in net.named_buffers():
             self.bounds[f"buffer.{name}"] = self.errors[name]
         dloss = cotangent(self.run.criterion, self.values["loss"], draw)
@@ -73,7 +75,14 @@ class Bounds:
             for k, group in enumerate(groups):
                 size = max(abs(group["lr"]), abs(group.get("initial_lr", 0)))
                 self.bounds[f"lr.{k}"] = np.array(8 * self.steps * 2.0**-53 * size)
-        return {name: 2 * e for name, e in self.bounds.items()}
+        return {name: 2 * self._at_least(name, e) for name, e in self.bounds.items()}
+
+    def _at_least(self, row: str, e: np.ndarray) -> np.ndarray:
+        """e, or the smallest normal number for values that are hardly larger: there E itself,
+        or what it was computed from, may have come out as 0."""
+        u, tiny = self.rounding
+        size = np.abs(self.values[row])
+        return np.where((size > 0) & (size < tiny / u), np.maximum(e, tiny), e)
 
     def _forward(
         self, module: torch.nn.Module, path: str, a: np.ndarray, e: np.ndarray

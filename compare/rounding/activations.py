@@ -1,6 +1,6 @@
 """How rounding errors pass through the activations, softmax and maxout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,32 +14,36 @@ def _pointwise(
     kind: type,
     y_rounding: Callable[..., np.ndarray],
     slope_rounding: Callable[..., np.ndarray],
+    turns: Sequence[float] = (0.0,),
+    inner: int = 0,
 ) -> None:
     """Register the rule for y = f(x) element by element: f and f' at x ± E(x) show how far y and
     f' can move; to that comes their own rounding, absolute.
 
     Both are functions of (module, r, x, y, s): the dtype's rounding, x, f(x) and f'(x).
+    turns: where else f or f' may be furthest off: their kinks, and where they turn round.
+    inner: roundings of x before f sees it, as of the product βx.
     """
 
     @rule.register(kind)
-    def _(module, r: Rounding, theta, x, ex):
+    def _(module, r: Rounding, theta, x, given_ex):
+        ex = given_ex + inner * r.u * np.abs(x)
+
         def f(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             point = torch.tensor(at).requires_grad_()
             value = module(point)
             (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
             return value.detach().numpy(), slope.numpy(force=True)
 
-        # The ends of the interval, and 0 where it lies inside: there are the kinks, and the slopes
-        # have their peak.
         y, s = f(x)
-        around = [f(at) for at in (x - ex, x + ex, np.clip(0, x - ex, x + ex))]
+        around = [f(np.clip(at, x - ex, x + ex)) for at in (-np.inf, np.inf, *turns)]
         ey = np.max([np.abs(other - y) for other, _ in around], axis=0)
         es = np.max([np.abs(other - s) for _, other in around], axis=0)
         ey = r.flushed(ey + y_rounding(module, r, x, y, s))
         es = r.flushed(es + slope_rounding(module, r, x, y, s))
 
         def backward(dy, edy):
-            edx = (np.abs(s) + es) * edy + es * np.abs(dy) + 3 * r.u * np.abs(s * dy)
+            edx = (np.abs(s) + es) * edy + (es + 3 * r.u * (np.abs(s) + es)) * np.abs(dy)
             return r.flushed(edx), {}
 
         return ey, backward
@@ -85,17 +89,13 @@ _pointwise(
 )
 
 
-def _softplus(module, r, x, y, s):
-    """log1p(e^z)/β: the rounding of z = βx moves y by u |x| y'."""
-    return 2 * r.libm * np.abs(y) + 2 * r.u * np.abs(x * s)
-
-
-def _softplus_slope(module, r, x, y, s):
-    """z' = σ(z): likewise, by u |z| σ (1 − σ)."""
-    return 2 * r.libm * s + 2 * r.u * np.abs(module.beta * x) * s * (1 - s)
-
-
-_pointwise(torch.nn.Softplus, _softplus, _softplus_slope)
+# log1p(e^z)/β and σ(z), z = βx, which also decides whether y is x.
+_pointwise(
+    torch.nn.Softplus,
+    lambda module, r, x, y, s: 2 * r.libm * np.abs(y),
+    lambda module, r, x, y, s: 2 * r.libm * s,
+    inner=2,
+)
 
 
 def _silu_slope(module, r, x, y, s):
@@ -104,7 +104,13 @@ def _silu_slope(module, r, x, y, s):
     return 2 * r.libm * sigma * (1 + np.abs(x) * (1 - sigma)) + 2 * r.u * np.abs(y)
 
 
-_pointwise(torch.nn.SiLU, lambda module, r, x, y, s: (r.libm + 3 * r.u) * np.abs(y), _silu_slope)
+# y' = 0, and y'' = 0 on either side
+_pointwise(
+    torch.nn.SiLU,
+    lambda module, r, x, y, s: (r.libm + 3 * r.u) * np.abs(y),
+    _silu_slope,
+    turns=(-1.27846, -2.39936, 2.39936),
+)
 
 
 def _gelu(module, r, x, y, s):
@@ -125,7 +131,7 @@ def _gelu_slope(module, r, x, y, s):
     return 2 * r.libm * (1 + peak)
 
 
-_pointwise(torch.nn.GELU, _gelu, _gelu_slope)
+_pointwise(torch.nn.GELU, _gelu, _gelu_slope, turns=(-0.75179, -(2**0.5), 2**0.5))
 
 
 @rule.register
@@ -136,16 +142,16 @@ def _(module: torch.nn.PReLU, r, theta, x, ex):
         w, ew = w.reshape(()), ew.reshape(())
     elif x.ndim > 1:  # one for each channel
         w, ew = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (w, ew))
-    low, high = x - ex < 0, x + ex > 0  # where both: rounding decides on the side
-    slope, eslope = np.where(x < 0, w, 1.0), np.where(low, ew + r.u * np.abs(w), 0.0)
-    eslope = eslope + np.where(low & high, np.abs(1 - w), 0.0)
-    y = np.where(x < 0, w * x, x)
-    ey = (np.abs(slope) + eslope) * ex + eslope * np.abs(x) + r.u * np.where(low, np.abs(y), 0)
+    low, high = x - ex <= 0, x + ex > 0  # where both: rounding decides on the side
+    slope = np.where(x <= 0, w, 1.0)
+    eslope = np.where(low, ew, 0.0) + np.where(low & high, np.abs(1 - w), 0.0)
+    product = r.u * np.where(low, np.abs(w), 0.0)
+    ey = (np.abs(slope) + eslope) * ex + (eslope + product) * np.abs(x)
 
     def backward(dy, edy):
-        edx = (np.abs(slope) + eslope) * edy + (eslope + r.u * low) * np.abs(dy)
+        edx = (np.abs(slope) + eslope) * edy + (eslope + product) * np.abs(dy)
         size = np.where(low, np.abs(dy) * np.abs(x), 0)
-        e = np.where(low, edy * (np.abs(x) + ex) + np.abs(dy) * ex + 2 * r.u * size, 0)
+        e = np.where(low, edy * (np.abs(x) + ex) + np.abs(dy) * ex + r.u * size, 0)
         if w.size > 1 and x.ndim > 1:
             axes = tuple(k for k in range(x.ndim) if k != 1)
             size, e = size.sum(axes), e.sum(axes)
@@ -220,8 +226,8 @@ def _softmax_backward(r, p, ep, dy, edy):
 
 def _log_softmax_backward(r, p, ep, dy, edy):
     """dx = dy − p s, s = Σ dy."""
-    dy, size = np.abs(dy), np.abs(dy).sum(axis=-1, keepdims=True)
     s = np.abs(dy.sum(axis=-1, keepdims=True))
+    dy, size = np.abs(dy), np.abs(dy).sum(axis=-1, keepdims=True)
     es = edy.sum(axis=-1, keepdims=True) + r.sum(p.shape[-1]) * size
     return edy + ep * (s + es) + p * es + 2 * r.u * (dy + p * s)
 

@@ -36,8 +36,9 @@ class Rounding(NamedTuple):
 class Ball:
     """A float64 array and, element by element, a bound e on the error of one side's value of it.
 
-    Operations pass errors on and add their own rounding: u relative to the result. A number that
-    is not a Ball (an option, say) is exact but for its own rounding to the dtype.
+    Operations pass errors on and add their own rounding: u relative to the side's own result, which
+    is at most |value| + e. A number that is not a Ball (an option, say) is exact but for its own
+    rounding to the dtype.
     """
 
     __array_ufunc__ = None  # so that number ∘ Ball comes here, too
@@ -47,7 +48,7 @@ class Ball:
         self.e = np.broadcast_to(e, np.shape(value))
 
     def _result(self, value: np.ndarray, e: np.ndarray, roundings: int = 1) -> "Ball":
-        return Ball(value, e + roundings * self.r.u * np.abs(value), self.r)
+        return Ball(value, e + roundings * self.r.u * (np.abs(value) + e), self.r)
 
     def __neg__(self) -> "Ball":
         return Ball(-self.value, self.e, self.r)

@@ -15,7 +15,7 @@ def clip_rule(clip: Callable, gradients: list[Ball]) -> tuple[Ball | None, list[
         return _norm(gradients, **clip.keywords)
     if clip.func is torch.nn.utils.clip_grad_value_:
         limit = clip.keywords["clip_value"]
-        return None, [Ball(np.clip(g.value, -limit, limit), g.e, g.r) for g in gradients]
+        return None, [_clipped(g, -limit, limit) for g in gradients]
     raise TypeError(f"no rounding rule is known for {clip.func.__name__}")
 
 
@@ -31,6 +31,14 @@ def _norm(
     value, e = (np.linalg.norm(t, norm_type) for t in (values, errors))
     norm = Ball(value, e + (r.sum(values.size) + r.libm) * value, r)
     limit = Ball(np.array(float(max_norm)), r.u * max_norm, r)
-    factor = limit / norm.plus(1e-6)
-    factor = Ball(np.minimum(factor.value, 1.0), factor.e, r)
+    factor = _clipped(limit / norm.plus(1e-6), 0.0, 1.0)
     return norm, [g * factor for g in gradients]
+
+
+def _clipped(ball: Ball, low: float, high: float) -> Ball:
+    """Exact where either side is beyond a limit for certain, but for the limit's own rounding."""
+    value, *ends = (
+        np.clip(v, low, high) for v in (ball.value, ball.value - ball.e, ball.value + ball.e)
+    )
+    e = np.max([np.abs(end - value) for end in ends], axis=0)
+    return Ball(value, e + ball.r.u * np.abs(value), ball.r)

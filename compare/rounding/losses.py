@@ -59,10 +59,10 @@ def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
         eloss = eloss + loss_rounding(criterion, r, z, y, loss, s)
         es = es + slope_rounding(criterion, r, z, y, loss, s)
         if criterion.reduction == "none":
-            return r.flushed(eloss), r.flushed((es + 2 * r.u * np.abs(s)) * np.abs(dloss))
+            return r.flushed(eloss), r.flushed((es + 2 * r.u * (np.abs(s) + es)) * np.abs(dloss))
         n = max(1, z.size) if criterion.reduction == "mean" else 1
-        total = eloss.sum() + (r.sum(z.size) + 2 * r.u) * np.abs(loss).sum()
-        edz = (es + 3 * r.u * np.abs(s)) * np.abs(dloss) / n
+        total = eloss.sum() + (r.sum(z.size) + 2 * r.u) * (np.abs(loss) + eloss).sum()
+        edz = (es + 3 * r.u * (np.abs(s) + es)) * np.abs(dloss) / n
         return total / n + r.tiny, r.flushed(edz)
 
 
@@ -110,11 +110,11 @@ def _squared(kind: type, factor: float) -> None:
     def _(criterion, r, z, ez, y, dloss):
         n = max(1, z.size) if criterion.reduction == "mean" else 1
         d = np.abs(z - y)
-        ed = ez + r.u * d
-        eloss = 2 * d * ed + ed * ed + 2 * r.u * d * d
+        ed = ez + r.u * (d + ez)
+        eloss = 2 * d * ed + ed * ed + 2 * r.u * (d + ed) ** 2
         if criterion.reduction != "none":
-            eloss = (eloss.sum() + r.sum(d.size) * (d * d).sum()) / n
-        edz = 2 * (ed + 3 * r.u * d) * np.abs(dloss) / n
+            eloss = (eloss.sum() + r.sum(d.size) * ((d + ed) ** 2).sum()) / n
+        edz = 2 * (ed + 3 * r.u * (d + ed)) * np.abs(dloss) / n
         return factor * eloss + r.tiny, factor * edz + r.tiny
 
 

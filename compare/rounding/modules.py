@@ -109,19 +109,20 @@ def _(module: torch.nn.Linear, r, theta, x, ex):
     """y = x Wᵀ + b; dx = dy W; dW = dyᵀ x; db = Σ dy."""
     w, ew = (np.abs(v) for v in theta["weight"])
     shape, x, ex = x.shape, np.abs(x).reshape(-1, w.shape[1]), ex.reshape(-1, w.shape[1])
-    ey = ex @ w.T + (x + ex) @ ew.T + r.sum(w.shape[1] + 1) * (x @ w.T)
+    n = r.sum(w.shape[1] + 1)
+    ey = ex @ w.T + (x + ex) @ (ew + n * (w + ew)).T
     if "bias" in theta:
         b, eb = theta["bias"]
-        ey += eb + r.sum(w.shape[1] + 1) * np.abs(b)
+        ey += eb + n * (np.abs(b) + eb)
 
     def backward(dy, edy):
         dy, edy = np.abs(dy).reshape(-1, w.shape[0]), edy.reshape(-1, w.shape[0])
-        edx = edy @ w + (dy + edy) @ ew + r.sum(w.shape[0]) * (dy @ w)
-        n = r.sum(len(x))
-        gradients = {"weight": r.flushed(edy.T @ x + (dy + edy).T @ ex + n * (dy.T @ x))}
+        edx = edy @ w + (dy + edy) @ (ew + r.sum(w.shape[0]) * (w + ew))
+        edw = edy.T @ x + (dy + edy).T @ (ex + r.sum(len(x)) * (x + ex))
+        gradients = {"weight": r.flushed(edw)}
         if "bias" in theta:
             # added row after row: in equal rows every rounding has the same sign
-            gradients["bias"] = edy.sum(0) + len(x) * r.u * dy.sum(0)
+            gradients["bias"] = edy.sum(0) + len(x) * r.u * (dy + edy).sum(0)
         return r.flushed(edx.reshape(shape)), gradients
 
     return r.flushed(ey.reshape(*shape[:-1], w.shape[0])), backward
@@ -151,24 +152,31 @@ def _(module: modules.Dropout, r, theta, x, ex):
 
 @rule.register
 def _(module: torch.nn.BatchNorm1d, r, theta, x, ex):
-    """y = (x − μ) γ/√(v + ε) + β, with statistics of the batch or running ones."""
+    """y = (x − μ) γ/√(v + ε) + β, with statistics of the batch or running ones. On either side
+    1/√(v + ε) ≤ 1/√ε, and |x − μ| ≤ √(n v), which holds where v is all rounding."""
     own, (mean, variance) = _batch_statistics(module, r, theta, x, ex)
+    n = x.size // x.shape[1]
     inverse = Ball(np.ones(()), 0.0, r) / variance.plus(module.eps).sqrt()
+    if module.eps > 0:
+        inverse = inverse.within(1 / np.sqrt(module.eps))
     shape = mean.value.shape
     weight = _per_channel(theta.get("weight", (np.ones(()), np.zeros(()))), shape, r)
     bias = _per_channel(theta.get("bias", (np.zeros(()), np.zeros(()))), shape, r)
     d = Ball(x, ex, r) - mean
-    y = d * inverse * weight + bias
+    normed = d * inverse
+    if own:
+        normed = normed.within(np.sqrt(n + 1))
+    y = normed * weight + bias
     # x α + (β − μ α), with α = γ/√(v + ε), is a way to compute it
-    alpha = np.abs((inverse * weight).value)
-    ey = y.e + 3 * r.u * alpha * (np.abs(x) + np.abs(mean.value))
+    alpha = inverse * weight
+    ey = y.e + 3 * r.u * (np.abs(alpha.value) + alpha.e) * (np.abs(x) + np.abs(mean.value))
     axes = tuple(k for k in range(x.ndim) if k != 1)
 
     def backward(dy, edy):
         dy = Ball(dy, edy, r)
         inner, product = dy, (dy * d).sum(axes)
         if own:  # dx = (dy − mean(dy) − d v⁻¹ mean(dy d)) γ/√v, with v + ε for v
-            share = 1 / (x.size // x.shape[1])
+            share = 1 / n
             inner = dy - share * dy.sum(axes) - d * (inverse * inverse * (share * product))
         dx = inner * inverse * weight
         gradients = {"weight": (product * inverse).e, "bias": dy.sum(axes).e}

@@ -79,14 +79,24 @@ def _(optimizer, group, theta, g, state):
 
 @update_rule.register
 def _(optimizer: torch.optim.RMSprop, group, theta, g, state):
-    """v ≥ (1 − α) g², so |g| / √v ≤ 1/√(1 − α) on either side, unless a mean is taken off."""
+    """v ≥ (1 − α) g², so |g| / √v ≤ 1/√(1 − α) on either side.
+
+    Centered, v − mean² is the variance of gradients among which g has the weight 1 − α and the 0
+    of the start α^t, t updates later: least where all others are the mean of these two,
+    (1 − α) α^t g² / (1 − α + α^t). It is also at least α^t v, which rounding cannot consume
+    before α^t comes near u.
+    """
     g = _gradient(group, theta, g)
-    alpha = group["alpha"]
+    alpha, t = group["alpha"], int(state.get("step", 0)) + 1
+    state["step"] = t
     v = state["square_avg"] = _mixed(_kept(state, "square_avg", g), g * g, alpha)
     limit = 1 / np.sqrt(1 - alpha) if alpha < 1 else np.inf
     if group["centered"]:
         mean = state["grad_avg"] = _mixed(_kept(state, "grad_avg", g), g, alpha)
-        v, limit = v - mean * mean, np.inf
+        start = alpha**t
+        certain = alpha < 1 and start > 100 * t * g.r.u
+        limit = np.sqrt((1 - alpha + start) / ((1 - alpha) * start)) if certain else np.inf
+        v = v - mean * mean
     ratio = (g / v.sqrt().plus(group["eps"])).within(limit)
     if group["momentum"]:
         ratio = group["momentum"] * _kept(state, "momentum_buffer", g) + ratio

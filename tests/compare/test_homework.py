@@ -3,9 +3,11 @@
 import mpmath
 import numpy as np
 import pytest
+import torch
 
 from compare import homework
 from manual import nn
+from torch_ref import twins
 
 # Worked out elsewhere, to 16 digits.
 A = {f"w{i}": 1.0000066640624292 for i in (1, 3, 5)}
@@ -85,3 +87,32 @@ def test_a_missing_gradient_is_found(monkeypatch):
     monkeypatch.setattr(nn.Linear, "backward_parameters", forgets)
     frame = homework.check("a", np.dtype(np.float64))
     assert set(frame[frame.verdict == "missing"]["name"]) == {"grad.0.bias", "grad.2.bias"}
+
+
+def test_the_homework_rejects_a_wrong_torch_side(monkeypatch):
+    def wrong(*sides):
+        built = twins(*sides)
+        with torch.no_grad():
+            built[0][0].weight[0, 0] += 1e-6
+        return built
+
+    monkeypatch.setattr(homework, "twins", wrong)
+    row = homework.check("a", np.dtype(np.float64)).set_index("name").loc["updated.0.weight"]
+    assert row.torch_error > row.allowed >= row.manual_error
+    assert row.verdict == "mismatch"
+
+
+@pytest.mark.parametrize("side", ["manual", "torch"])
+def test_the_homework_rejects_a_wrong_shape(monkeypatch, side):
+    right = getattr(homework, f"{side}_step")
+
+    def wrong(*given):
+        return [
+            row._replace(value=row.value[None]) if row.name == "grad.0.bias" else row
+            for row in right(*given)
+        ]
+
+    monkeypatch.setattr(homework, f"{side}_step", wrong)
+    frame = homework.check("b", np.dtype(np.float64)).set_index("name")
+    assert list(frame.index[frame.verdict != "ok"]) == ["grad.0.bias"]
+    assert frame.loc["grad.0.bias", f"{side}_error"] == np.inf

@@ -1,13 +1,16 @@
 """What is allowed: never less than the true rounding error, and not much more."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 import torch
 
 import torch_ref
-from compare.rounding import Rounding, loss_rule, rule
+from compare.cases import Case, cases
+from compare.rounding import Rounding, rule
 from compare.tolerance import Bounds
-from compare.trace import Run, manual_step, torch_step
+from compare.trace import Run, torch_step
 from manual import nn, optim
 from torch_ref import twins
 
@@ -19,6 +22,72 @@ CRITERIA = [
     nn.CrossEntropyLoss(np.float32([0.5, 1, 2, 4]), label_smoothing=0.2, reduction="sum"),
     nn.CrossEntropyLoss(ignore_index=1),
 ]
+U = 2.0**-24
+
+
+def within(rows):
+    """float64 stands in for the exact values: its own error is 10⁻⁹ of float32's."""
+    for side, step, name, error, half, _ in rows:
+        assert (error <= half).all(), f"{side}, step {step}, {name}"
+
+
+# Never below the truth.
+
+SUBJECTS = {case.subject for case in cases(np.dtype(np.float32), np.random.default_rng(0))}
+# Where an allowance may be more than 10⁻³ of what is judged: tails of which float32 has no more
+# (1 − tanh², 1 + erf, p (dy − s), log p of p near 1), and a bias before BatchNorm1d, whose gradient
+# is 0; two sums that cancel; the black box of L-BFGS.
+NEAR_0 = {
+    ("Tanh", "d_x"),
+    ("GELU", "activation"),
+    ("GELU", "d_x"),
+    ("Softmax", "d_x"),
+    ("LogSoftmax", "activation"),
+    ("BatchNorm1d", "grad"),
+    ("AdamW", "grad"),
+    ("LBFGS", "updated"),
+}
+
+
+@pytest.fixture(scope="module", params=[(np.float32, 1), (np.float64, 2)])
+def every_case(request, true_errors):
+    """(dtype, {subject: [(case's name, its rows)]})"""
+    dtype, seed = request.param
+    found = defaultdict(list)
+    for case in cases(np.dtype(dtype), np.random.default_rng(seed)):
+        found[case.subject].append((case.name, true_errors(case, dtype)))
+    return dtype, found
+
+
+@pytest.mark.parametrize("subject", sorted(SUBJECTS))
+def test_the_true_error_of_every_case_stays_within_its_half(subject, every_case):
+    dtype, found = every_case
+    assert found[subject]
+    for _, rows in found[subject]:
+        if dtype == np.float32:
+            within(rows)
+        else:  # float64 is no judge of itself, but of its twin: they differ by both errors
+            for side, step, name, error, half, _ in rows:
+                assert (error <= 2 * half).all(), f"{side}, step {step}, {name}"
+
+
+@pytest.mark.parametrize("subject", sorted(SUBJECTS))
+def test_every_case_leaves_little_room_for_a_mistake(subject, every_case):
+    """Of the median entry of a row less than 10⁻³ in float32 and 10⁻¹² in float64, where it is no
+    difference of nearly equal numbers; and of a subject's median case always."""
+    dtype, found = every_case
+    limit = 1e-3 if dtype == np.float32 else 1e-12
+    shares = defaultdict(list)
+    for name, rows in found[subject]:
+        for side, step, row, _, half, size in rows:
+            kept = size > 0
+            if side == "torch" and step == 0 and kept.any():
+                share = np.median((2 * half[kept]) / size[kept])
+                shares[row.partition(".")[0]].append(share)
+                if (subject, row.partition(".")[0]) not in NEAR_0:
+                    assert share < limit, (name, row)
+    for row, of_cases in shares.items():
+        assert np.median(of_cases) < limit, row
 
 
 def setting(seed):
@@ -36,31 +105,180 @@ def setting(seed):
         net.parameters(), lr=0.01, weight_decay=0.1 * (seed % 2), **options[seed % 3]
     )
     x = (g.normal(size=(20, 9)) * 10 ** g.uniform(-2, 1)).astype(np.float32)
+    y = g.normal(size=(20, 4)).astype(np.float32)
     if isinstance(criterion, nn.CrossEntropyLoss):
-        return net, criterion, optimizer, x, np.r_[0, 2, g.integers(0, 4, 18)]
-    return net, criterion, optimizer, x, g.normal(size=(20, 4)).astype(np.float32)
+        y = np.r_[0, 2, g.integers(0, 4, 18)]
+    return Case("", {}, net, criterion, x, y, optimizer, steps=3)
 
 
-@pytest.mark.parametrize("seed", range(36))
-def test_the_true_error_of_either_side_stays_within_its_half(seed):
-    """float64 stands in for the exact values: its own error is 10⁻⁹ of float32's."""
-    net, criterion, optimizer, x, y = setting(seed)
-    exact = twins(net, criterion, optimizer, dtype=torch.float64)
-    bounds = Bounds(
-        Run(*twins(net, criterion, optimizer, dtype=torch.float64)), np.dtype(np.float32)
+@pytest.mark.parametrize("seed", range(24))
+def test_the_true_error_of_a_network_stays_within_its_half(seed, true_errors):
+    within(true_errors(setting(seed)))
+
+
+AFTER_A_BAD_LAYER = {
+    "BatchNorm1d": lambda g: nn.BatchNorm1d(6),
+    "BatchNorm1d, momentum None": lambda g: nn.BatchNorm1d(6, eps=1e-3, momentum=None),
+    "Softmax": lambda g: nn.Softmax(1),
+    "LogSoftmax": lambda g: nn.LogSoftmax(-1),
+    "GELU": lambda g: nn.GELU(),
+    "GELU, tanh": lambda g: nn.GELU("tanh"),
+    "SiLU": lambda g: nn.SiLU(),
+    "Softplus": lambda g: nn.Softplus(),
+    "Softplus, early": lambda g: nn.Softplus(2.5, 4.0),
+    "ELU": lambda g: nn.ELU(2.0),
+    "LeakyReLU": lambda g: nn.LeakyReLU(-0.5),
+    "ReLU": lambda g: nn.ReLU(),
+    "PReLU": lambda g: nn.PReLU(6, init=-2.3),
+    "Maxout": lambda g: nn.Maxout(2),
+    "Sigmoid": lambda g: nn.Sigmoid(),
+    "LogSigmoid": lambda g: nn.LogSigmoid(),
+    "Tanh": lambda g: nn.Tanh(),
+    "Arctan": lambda g: nn.Arctan(),
+    "Step": lambda g: nn.Step(),
+    "Dropout": lambda g: nn.Dropout(0.3, g),
+    "Residual": lambda g: nn.Residual(nn.Tanh()),
+    "L1Loss": lambda g: nn.Identity(),
+    "BCEWithLogitsLoss": lambda g: nn.Identity(),
+    "CrossEntropyLoss": lambda g: nn.Identity(),
+}
+
+
+def badly_scaled(kind, seed):
+    """A layer whose outputs are large and nearly equal, all rounding, or just large; then the
+    module, and a loss that is as badly off. After BatchNorm1d sometimes a layer."""
+    g = np.random.default_rng(seed)
+    first, x = nn.Linear(4, 6, generator=g), g.normal(size=(8, 4)).astype(np.float32)
+    first.weight.data *= np.float32(10 ** g.uniform(-1, 1.5))
+    if seed % 3 == 0:
+        offset = 10 ** g.uniform(0, 4, 6) * g.choice([-1, 1], 6)
+        first.bias.data += offset.astype(np.float32)
+    elif seed % 3 == 1:  # w x − w (x + some units in the last place)
+        first.weight.data *= np.float32(10 ** g.uniform(0, 4))
+        first.weight.data[:, 2:] = -first.weight.data[:, :2]
+        x[:, 2:] = x[:, :2] * (1 + 4 * np.float32(U) * g.integers(-3, 4, (8, 2)))
+        first.bias.data[:] = 0
+    else:
+        first.weight.data *= np.float32(10 ** g.uniform(0, 3))
+    modules = [first, AFTER_A_BAD_LAYER[kind](g)]
+    if "BatchNorm1d" in kind and seed % 2:
+        modules.append(nn.Linear(6, 6, generator=g))
+    net = nn.Sequential(*modules)
+    y = g.normal(size=(8, 3 if kind == "Maxout" else 6)).astype(np.float32)
+    between = g.uniform(0, 1, (8, 6)).astype(np.float32)
+    criterion = [nn.HalfSquaredError(), nn.MSELoss("none"), nn.MSELoss()][seed % 3]
+    if kind == "Sigmoid":
+        criterion, y = nn.BCELoss(reduction=["mean", "sum", "none"][seed % 3]), between
+    elif kind == "BCEWithLogitsLoss":
+        weight = g.uniform(0.5, 3, 6).astype(np.float32)
+        criterion, y = nn.BCEWithLogitsLoss(pos_weight=weight), between
+    elif kind == "CrossEntropyLoss":
+        criterion, y = nn.CrossEntropyLoss(label_smoothing=0.1), g.integers(0, 6, 8)
+    elif kind == "LogSoftmax" and seed % 2:
+        criterion, y = nn.NLLLoss(), g.integers(0, 6, 8)
+    elif kind == "L1Loss":
+        criterion = nn.L1Loss()
+    return Case(kind, {}, net, criterion, x, y, optim.SGD(net.parameters(), lr=0.01), steps=2)
+
+
+@pytest.mark.parametrize("kind", AFTER_A_BAD_LAYER)
+def test_the_true_error_stays_within_its_half_where_inputs_are_badly_off(kind, true_errors):
+    for seed in range(9):
+        rows = true_errors(badly_scaled(kind, seed))
+        assert all(np.isfinite(half).all() for *_, half, _ in rows), seed
+        within(rows)
+
+
+@pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
+@pytest.mark.parametrize("seed", range(24))
+def test_the_probes_of_lbfgs_cover_float32(seed, line_search, true_errors):
+    g = np.random.default_rng(seed)
+    net = nn.Sequential(
+        nn.Linear(3, 5, generator=g),
+        nn.Dropout(0.2, g) if seed % 4 == 3 else nn.Identity(),
+        [nn.Tanh, nn.Sigmoid][seed % 2](),
+        nn.Linear(5, 3, generator=g),
     )
-    theirs = twins(net, criterion, optimizer)
-    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
-    dy = ty.double() if ty.is_floating_point() else ty
-    for step in range(3):
-        allowed = bounds.step(tx.double(), dy)
-        true = {row.name: row.value for row in torch_step(Run(*exact), tx.double(), dy)}
-        sides = manual_step(Run(net, criterion, optimizer), x, y), torch_step(Run(*theirs), tx, ty)
-        for side, rows in zip(("manual", "torch"), sides, strict=True):
-            assert {row.name for row in rows} == true.keys()
-            for row in rows:
-                error = np.abs(row.value.astype(np.float64) - true[row.name])
-                assert (error <= allowed[row.name] / 2).all(), f"{side}, step {step}, {row.name}"
+    optimizer = optim.LBFGS(
+        net.parameters(), lr=[1, 0.3][seed % 2], max_iter=5, line_search_fn=line_search
+    )
+    x = g.normal(size=(12, 3)).astype(np.float32)
+    criterion, y = nn.MSELoss(), g.normal(size=(12, 3)).astype(np.float32)
+    if seed % 3:
+        criterion, y = nn.CrossEntropyLoss(), g.integers(0, 3, 12)
+    within(true_errors(Case("", {}, net, criterion, x, y, optimizer, steps=1 + (seed < 6))))
+
+
+def nested(g, depth):
+    inside = nested(g, depth - 1) if depth > 1 else nn.Tanh()
+    return nn.Residual(nn.Sequential(nn.Linear(4, 4, generator=g), inside))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_true_error_stays_within_its_half_in_nested_residuals(seed, true_errors):
+    g = np.random.default_rng(seed)
+    shared = np.random.default_rng(seed)  # one generator for two: the second mask is another
+    net = nn.Sequential(
+        nn.Linear(3, 4, generator=g),
+        nn.Residual(nn.Dropout(0.5, shared)),
+        nested(g, 3),
+        nn.Residual(nn.Identity()),
+        nn.Residual(nn.Residual(nn.Dropout(0.5, shared))),
+    )
+    x, y = (g.normal(size=(6, n)).astype(np.float32) for n in (3, 4))
+    optimizer = optim.SGD(net.parameters(), lr=0.001)
+    rows = true_errors(Case("", {}, net, nn.MSELoss(), x, y, optimizer, steps=3))
+    within(rows)
+    for side, step, name, _, half, size in rows:  # the sum of skip and branch, and no more
+        if side == "torch" and step == 0 and name.startswith("activation"):
+            assert half.mean() < 1e-4 * size.mean(), name
+
+
+def test_an_error_passes_through_a_residual_by_both_its_ways():
+    """y = x + f(x) with f linear, x, f's weight and dy off by what a layer before and the loss
+    leave; the sum is rounded once more."""
+    g = np.random.default_rng(0)
+    first, inner = (nn.Linear(4, 4, dtype=np.float64, generator=g) for _ in range(2))
+    net = nn.Sequential(first, nn.Residual(inner))
+    x, y = (torch.tensor(g.normal(size=(6, 4))) for _ in range(2))
+    bounds = Bounds(Run(*twins(net, nn.MSELoss(), None)), np.dtype(np.float32))
+    bounds.step(x, y)
+    e, v = bounds.bounds, {name: np.abs(value) for name, value in bounds.values.items()}
+    np.testing.assert_allclose(
+        e["activation.1"],
+        e["activation.0"] + e["activation.1.module"] + U * v["activation.1"],
+        rtol=1e-12,
+    )
+    np.testing.assert_array_equal(e["d_activation.1.module"], e["d_activation.1"])
+    w = np.abs(inner.weight.data)
+    of_f = e["d_activation.1"] @ w + 4 * U * (v["d_activation.1"] + e["d_activation.1"]) @ w
+    np.testing.assert_allclose(
+        e["d_activation.0"],
+        e["d_activation.1"] + of_f + U * v["d_activation.0"],
+        rtol=1e-6,
+    )
+
+
+def test_a_custom_module_has_its_buffers_bounded_too():
+    class Counts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(3, dtype=torch.float64))
+
+        def forward(self, x):
+            self.seen += x.detach().sum(0)
+            return 2 * x
+
+    x = torch.tensor(np.random.default_rng(0).normal(size=(5, 3)))
+    net = torch_ref.modules.Sequential(Counts())
+    for _ in range(2):
+        allowed = Bounds(Run(net, torch.nn.MSELoss()), np.dtype(np.float32)).step(x, x)
+        size = x.abs().sum(0).numpy()
+        assert (allowed["buffer.0.seen"] >= U * size).all()
+        assert (allowed["buffer.0.seen"] <= 400 * U * size).all()
+
+
+# Not much above it.
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -85,29 +303,43 @@ def test_an_ordinary_network_leaves_no_room_for_a_mistake(seed):
             assert allowed[name][kept][middle] < limit * values[name][kept][middle], name
 
 
-def test_a_sum_is_allowed_no_more_than_one_roundoff_for_each_term():
-    r = Rounding.of(np.dtype(np.float32))
-    assert r.u == 2.0**-24
-    assert r.sum(3) == 3 * r.u
-    assert r.sum(10_000) == 600 * r.u
+def test_no_row_of_an_ordinary_network_leaves_room_for_a_mistake():
+    """Of the median entry less than 10⁻³: of an update's with lr nearly 1, too."""
+    g = np.random.default_rng(0)
+    net = nn.Sequential(nn.Linear(9, 8, generator=g), nn.Tanh(), nn.Linear(8, 4, generator=g))
+    optimizer = optim.SGD(net.parameters(), lr=0.9)
+    exact = twins(net, nn.CrossEntropyLoss(), optimizer, dtype=torch.float64)
+    x, y = torch.from_numpy(g.normal(size=(16, 9))), torch.from_numpy(g.integers(0, 4, 16))
+    again = twins(net, nn.CrossEntropyLoss(), optimizer, dtype=torch.float64)
+    values = {row.name: np.abs(row.value) for row in torch_step(Run(*again), x, y)}
+    allowed = Bounds(Run(*exact), np.dtype(np.float32)).step(x, y)
+    assert (allowed.pop("x") == 0).all()
+    for name in values.keys() - {"x"}:
+        value = values[name.replace("updated", "grad")].ravel()
+        middle = np.argsort(value)[value.size // 2]
+        assert 0 < allowed[name].ravel()[middle] < 1e-3 * value[middle], name
+    for name, _ in net.named_parameters():  # θ − lr g: both E's, lr and the product, the difference
+        g, e = values[f"grad.{name}"], allowed[f"grad.{name}"]
+        np.testing.assert_allclose(
+            allowed[f"updated.{name}"],
+            0.9 * e + 2 * U * (2 * 0.9 * g + values[f"updated.{name}"]),
+            rtol=1e-5,
+        )
 
 
-def test_at_a_kink_within_rounding_either_slope_is_allowed():
-    r = Rounding.of(np.dtype(np.float32))
-    x, ex = np.array([1e-9, 1.0, -1e-9, 0.0]), np.array([1e-7, 1e-7, 1e-7, 0.0])
-    _, backward = rule(torch.nn.ReLU(), r, {}, x, ex)
-    edx, _ = backward(np.full(4, 2.0), np.zeros(4))
-    assert (edx[[0, 2]] >= 2).all()
-    assert (edx[[1, 3]] < 1e-6).all()
+def test_what_is_hardly_larger_than_0_may_be_lost():
+    """In float64 E itself underflows for values of 10⁻³²⁰; exact 0 stays exact."""
+    net, x = nn.Softplus(), np.array([-737.0, -800.0, 0.0])
+    exact = twins(net, nn.MSELoss("none"), None, dtype=torch.float64)
+    allowed = Bounds(Run(*exact), np.dtype(np.float64)).step(
+        torch.tensor(x), torch.zeros(3).double(), np.ones
+    )
+    tiny = np.finfo(np.float64).tiny
+    np.testing.assert_array_equal(allowed["activation"][:2], [2 * tiny, 0])
+    assert allowed["activation"][2] < 1e-14
 
 
-def test_saturated_softmax_allows_an_absolute_error_of_the_subtraction():
-    """p − 1 in float32 is off by up to one roundoff of 1, however small 1 − p is."""
-    r = Rounding.of(np.dtype(np.float32))
-    z, y = np.array([[40.0, 0.0, 0.0]]), np.array([0])
-    _, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, np.zeros_like(z), y, np.ones(()))
-    assert r.u < edz[0, 0] < 100 * r.u
-    assert edz[0, 1] < 1e-15
+# A module without a rule.
 
 
 class Swish(torch.nn.Module):
@@ -120,7 +352,7 @@ class Swish(torch.nn.Module):
         return (x * torch.sigmoid(self.beta * x)) @ self.mix
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_the_black_box_rule_covers_the_error_of_a_module_without_a_rule(seed):
     """Against its own float32-to-float64 distance, on inputs with an error of their own."""
     g = np.random.default_rng(seed)
@@ -150,23 +382,8 @@ def test_the_black_box_rule_covers_the_error_of_a_module_without_a_rule(seed):
     assert ey.max() < 1e-2 * exact.detach().abs().max()
 
 
-class OwnLoss(torch.nn.Module):
-    def forward(self, prediction, target):
-        return (prediction - target).abs().mean()
-
-
-def test_a_custom_criterion_is_a_black_box_too():
-    r = Rounding.of(np.dtype(np.float32))
-    z, y = np.linspace(-2, 2, 12).reshape(3, 4), np.linspace(0, 1, 12).reshape(3, 4)
-    eloss, edz = loss_rule(OwnLoss(), r, z, 1e-7 * np.abs(z), y, np.ones(()))
-    exact = np.abs(z - y).mean()
-    assert abs(np.abs(np.float32(z) - np.float32(y)).mean() - exact) <= eloss < 1e-4
-    assert edz.shape == z.shape
-    assert (edz < 1e-4).all()
-
-
 def test_twins_are_used_up_by_the_bounds_alone():
-    net, criterion, _, x, y = setting(0)
+    net, criterion, x, y = setting(0)[2:6]
     before = net.state_dict()
     twin = torch_ref.twin(net, dtype=torch.float64)
     Bounds(Run(twin, torch_ref.twin(criterion)), np.dtype(np.float32)).step(
@@ -174,44 +391,3 @@ def test_twins_are_used_up_by_the_bounds_alone():
     )
     for name, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
-
-
-def test_a_slope_peak_inside_the_interval_is_seen():
-    """σ' is 1/4 at 0 and smaller at both ends of −2 ± 3."""
-    r = Rounding.of(np.dtype(np.float64))
-    _, backward = rule(torch.nn.Sigmoid(), r, {}, np.array([-2.0]), np.array([3.0]))
-    edx, _ = backward(np.ones(1), np.zeros(1))
-    slope = 1 / (1 + np.exp(2.0)) * (1 - 1 / (1 + np.exp(2.0)))
-    assert edx[0] >= 0.25 - slope
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1, 10])
-def test_softmax_bounds_hold_for_large_errors_of_the_logits(scale):
-    r = Rounding.of(np.dtype(np.float64))
-    g = np.random.default_rng(0)
-    z, y = 3 * g.normal(size=(5, 4)), g.integers(0, 4, 5)
-    ez = scale * g.uniform(size=z.shape)
-    eloss, edz = loss_rule(torch.nn.CrossEntropyLoss(), r, z, ez, y, np.ones(()))
-
-    def at(z):
-        point = torch.tensor(z).requires_grad_()
-        loss = torch.nn.functional.cross_entropy(point, torch.from_numpy(y))
-        return loss.item(), torch.autograd.grad(loss, point)[0].numpy()
-
-    loss, dz = at(z)
-    for _ in range(300):
-        other_loss, other_dz = at(z + ez * g.choice([-1, 1], z.shape))
-        assert abs(other_loss - loss) <= eloss
-        assert (np.abs(other_dz - dz) <= edz).all()
-
-
-def test_an_error_of_the_saved_output_reaches_the_slope():
-    """y off by 4 units in the last place moves y (1 − y) by as much, relatively, where y is small;
-    at y near 1 by an absolute 8 u, whatever is left of 1 − y."""
-    r = Rounding.of(np.dtype(np.float32))
-    x = np.array([-30.0, 30.0])
-    _, backward = rule(torch.nn.Sigmoid(), r, {}, x, np.zeros(2))
-    edx, _ = backward(np.ones(2), np.zeros(2))
-    small = np.exp(-30.0)
-    assert 8 * r.u * small <= edx[0] <= 16 * r.u * small
-    assert 8 * r.u <= edx[1] * (1 + 1e-6) <= 16 * r.u
