@@ -9,6 +9,7 @@ import numpy as np
 
 from manual.nn.criterion import Criterion, overflowing, product
 from manual.nn.module import DtypeError, InputError, check_array
+from manual.nn.softmax import log_sum
 
 
 class _ClassLoss(Criterion):
@@ -175,20 +176,22 @@ class CrossEntropyLoss(_ClassLoss):
             t, at, divisor = self._from_indices(prediction, target, axis)
         z = prediction - prediction.max(axis=axis, keepdims=True)
         p = np.exp(z)
-        total = p.sum(axis=axis, keepdims=True)
-        p /= total
-        self.saved = p, t, divisor, axis
-        return self._loss(t, at, z - np.log(total), divisor, axis)
+        log_p = z - log_sum(p, axis)
+        p /= p.sum(axis=axis, keepdims=True)
+        self.saved = p, log_p, t, divisor, axis
+        return self._loss(t, at, log_p, divisor, axis)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
 
         ∂log p_c/∂z_k = [c = k] − p_k, so ∂L_n/∂z_nk = −Σ_c t_nc ([c = k] − p_nk)
-            = p_nk Σ_c t_nc − t_nk          (without weights and smoothing: p − onehot(y)),
-        and for "mean" the same over the divisor.
+            = p_nk Σ_c t_nc − t_nk          (without weights and smoothing: p − onehot(y))
+            = p_nk Σ_{c≠k} t_nc + t_nk (p_nk − 1),
+        and for "mean" the same over the divisor. p − 1 from log p keeps its digits for p → 1.
         """
-        p, t, divisor, axis = self.recall()
-        dz = p * t.sum(axis=axis, keepdims=True) - t
+        p, log_p, t, divisor, axis = self.recall()
+        dz = p * (t.sum(axis=axis, keepdims=True) - t)
+        dz += t * np.expm1(log_p)
         dz *= self._dlosses(dloss, t, divisor, axis)
         return dz
 
