@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from manual.nn.module import Module, check_array
+from manual.nn.module import Module, check_array, overflowing
 from manual.nn.parameter import Parameter
 
 
@@ -116,6 +116,7 @@ class Residual(Module):
             raise TypeError(f"Residual: expected a manual.nn.Module, got {module!r}")
         self.module = module
 
+    @overflowing
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Any shape. Raises InputError (DtypeError) where f(x) has another shape (dtype) than x."""
         check_array("Residual: x", x)
@@ -124,6 +125,7 @@ class Residual(Module):
         self.saved = x.shape, x.dtype
         return np.asarray(x + y)
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_i/∂x_j = [i = j] + ∂f_i/∂x_j, so dx_j = dy_j + Σ_i dy_i ∂f_i/∂x_j:
         dx = dy + f.backward(dy)."""

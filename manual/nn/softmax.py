@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from manual.nn.module import Module, check_array
+from manual.nn.module import Module, check_array, overflowing
 
 
 class Softmax(Module):
@@ -28,6 +28,7 @@ class Softmax(Module):
         self.saved = y, axis
         return y
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_j/∂x_i = y_j ([i = j] − y_i), so dx_i = Σ_j dy_j ∂y_j/∂x_i, which is
 
@@ -61,6 +62,7 @@ class LogSoftmax(Module):
         self.saved = y, axis
         return y
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_j/∂x_i = [i = j] − p_i with p = softmax(x) = e^y, so
 
