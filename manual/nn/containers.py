@@ -91,11 +91,16 @@ class Sequential(Module):
         yield from self._children.items()
 
     def __getitem__(self, index: int | slice) -> Module:
-        """One module, or (for a slice) a Sequential of some, sharing their parameters."""
+        """One module, or (for a slice) a Sequential of some, sharing their parameters.
+
+        Raises IndexError for a module that is not there.
+        """
         if isinstance(index, slice):
             part = Sequential()  # filled afterwards, so that no parameter is moved
             part._children = dict(list(self._children.items())[index])
             return part
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Sequential: index {index} is out of range for {len(self)} modules")
         return list(self._children.values())[index]
 
     def __len__(self) -> int:

@@ -57,3 +57,12 @@ def test_label_smoothing():
     theirs = torch.nn.CrossEntropyLoss(label_smoothing=1.5)
     expected = refusal(theirs, torch.ones(2, 3), torch.tensor([0, 1]))
     assert isinstance(refusal(lambda: nn.CrossEntropyLoss(label_smoothing=1.5)), type(expected))
+
+
+@pytest.mark.parametrize("index", [2, -3, 10**20])
+def test_a_module_that_is_not_there(index):
+    ours, theirs = (home.Sequential(home.ReLU(), home.Tanh()) for home in (nn, torch.nn))
+    error = refusal(lambda: ours[index])
+    assert isinstance(error, type(refusal(lambda: theirs[index])))
+    assert f"index {index} is out of range for 2 modules" in str(error)
+    assert (repr(ours[-2]), repr(ours[1])) == ("ReLU()", "Tanh()")
