@@ -8,7 +8,7 @@ import numpy as np
 
 from manual.nn.checks import finite_number
 from manual.nn.gaussian import normal
-from manual.nn.module import InputError, Module, check_array
+from manual.nn.module import InputError, Module, check_array, overflowing
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -117,6 +117,7 @@ class ELU(Module):
         self.saved = (x,)
         return np.where(x < 0, self.alpha * np.expm1(np.minimum(x, 0)), x)
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """f' = 1 for x > 0, α e^x for x < 0; at the kink x = 0 torch's choice, α. dx = dy f'.
 
@@ -181,7 +182,7 @@ class SiLU(Module):
         """
         x, s = self.recall()
         check_array("SiLU: dy", dy, x.shape, x.dtype)
-        with np.errstate(invalid="ignore"):  # ±inf · 0
+        with np.errstate(over="ignore", invalid="ignore"):  # ±inf, and ±inf · 0
             return np.asarray(dy * (s * (1 + x * sigmoid(-x))))
 
 
@@ -214,7 +215,7 @@ class GELU(Module):
         """
         x, phi, slope = self.recall()
         check_array("GELU: dy", dy, x.shape, x.dtype)
-        with np.errstate(invalid="ignore"):  # ±inf · 0
+        with np.errstate(over="ignore", invalid="ignore"):  # ±inf, and ±inf · 0
             return np.asarray(dy * (phi + x * slope))
 
     def extra_repr(self) -> str:

@@ -5,8 +5,8 @@ L_i = −[q y_i log p_i + (1 − y_i) log(1 − p_i)], p_i the probability predi
 
 import numpy as np
 
-from manual.nn.criterion import ElementwiseLoss, overflowing, product
-from manual.nn.module import InputError, check_array
+from manual.nn.criterion import ElementwiseLoss, product
+from manual.nn.module import InputError, check_array, overflowing
 
 SMALLEST = float(np.float32(1e-12))  # torch's constant, which it keeps as a float32
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from manual.nn.module import Module, check_array
+from manual.nn.module import Module, check_array, overflowing
 from manual.nn.parameter import Parameter
 
 
@@ -91,11 +91,16 @@ class Sequential(Module):
         yield from self._children.items()
 
     def __getitem__(self, index: int | slice) -> Module:
-        """One module, or (for a slice) a Sequential of some, sharing their parameters."""
+        """One module, or (for a slice) a Sequential of some, sharing their parameters.
+
+        Raises IndexError for a module that is not there.
+        """
         if isinstance(index, slice):
             part = Sequential()  # filled afterwards, so that no parameter is moved
             part._children = dict(list(self._children.items())[index])
             return part
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Sequential: index {index} is out of range for {len(self)} modules")
         return list(self._children.values())[index]
 
     def __len__(self) -> int:
@@ -116,6 +121,7 @@ class Residual(Module):
             raise TypeError(f"Residual: expected a manual.nn.Module, got {module!r}")
         self.module = module
 
+    @overflowing
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Any shape. Raises InputError (DtypeError) where f(x) has another shape (dtype) than x."""
         check_array("Residual: x", x)
@@ -124,6 +130,7 @@ class Residual(Module):
         self.saved = x.shape, x.dtype
         return np.asarray(x + y)
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_i/∂x_j = [i = j] + ∂f_i/∂x_j, so dx_j = dy_j + Σ_i dy_i ∂f_i/∂x_j:
         dx = dy + f.backward(dy)."""

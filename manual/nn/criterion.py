@@ -4,9 +4,6 @@ import numpy as np
 
 from manual.nn.module import InputError, check_array
 
-# For a forward or backward whose result may be too large for the dtype: inf, as in torch.
-overflowing = np.errstate(over="ignore")
-
 
 class Criterion:
     """What every loss has. `reduction`: "mean", "sum" or "none", as in torch.
@@ -46,7 +43,7 @@ class Criterion:
         shape = shape if self.reduction == "none" else ()
         if dloss is None:
             if self.reduction == "none":
-                raise ValueError(
+                raise InputError(
                     f"{type(self).__name__}: reduction 'none' gives an array; "
                     f"backward needs dloss of shape {shape}"
                 )

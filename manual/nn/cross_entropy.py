@@ -7,8 +7,9 @@ other position: the losses have the shape (N,), (N, d1, …) or ().
 
 import numpy as np
 
-from manual.nn.criterion import Criterion, overflowing, product
-from manual.nn.module import DtypeError, InputError, check_array
+from manual.nn.criterion import Criterion, product
+from manual.nn.module import DtypeError, InputError, check_array, overflowing
+from manual.nn.softmax import log_sum
 
 
 class _ClassLoss(Criterion):
@@ -29,7 +30,11 @@ class _ClassLoss(Criterion):
         super().__init__(reduction)
         if weight is not None:
             check_array(f"{type(self).__name__}: weight", weight)
-        self.weight, self.ignore_index = weight, ignore_index
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+            raise TypeError(
+                f"{type(self).__name__}: ignore_index must be a whole number, got {ignore_index!r}"
+            )
+        self.weight, self.ignore_index = weight, int(ignore_index)
 
     def _class_axis(self, x: np.ndarray) -> int:
         name = type(self).__name__
@@ -114,7 +119,8 @@ class NLLLoss(_ClassLoss):
     count for nothing. "mean": Σ_n L_n / Σ_n w_{y_n} over the positions that count.
 
     Raises InputError or DtypeError for what does not fit, IndexError for a target outside
-    [0, C), ValueError where "mean" would divide by the weight of no position at all.
+    [0, C), ValueError where "mean" would divide by the weight of no position at all, TypeError
+    for an ignore_index that is not a whole number.
     """
 
     @overflowing
@@ -144,6 +150,9 @@ class CrossEntropyLoss(_ClassLoss):
     t_nc = w_c ((1 − ε) q_nc + ε/C):
         L_n = −Σ_c t_nc log p_nc;     "mean": Σ_n L_n / Σ_n w_{y_n} over the positions that
     count, and for probabilities (1/number of positions) Σ_n L_n.
+
+    Raises InputError for another label_smoothing, TypeError for an ignore_index that is not a
+    whole number; for the arrays see forward.
     """
 
     def __init__(
@@ -155,7 +164,7 @@ class CrossEntropyLoss(_ClassLoss):
     ) -> None:
         super().__init__(weight, ignore_index, reduction)
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(
+            raise InputError(
                 f"CrossEntropyLoss: label_smoothing must be in [0, 1], got {label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
@@ -175,20 +184,22 @@ class CrossEntropyLoss(_ClassLoss):
             t, at, divisor = self._from_indices(prediction, target, axis)
         z = prediction - prediction.max(axis=axis, keepdims=True)
         p = np.exp(z)
-        total = p.sum(axis=axis, keepdims=True)
-        p /= total
-        self.saved = p, t, divisor, axis
-        return self._loss(t, at, z - np.log(total), divisor, axis)
+        log_p = z - log_sum(p, axis)
+        p /= p.sum(axis=axis, keepdims=True)
+        self.saved = p, log_p, t, divisor, axis
+        return self._loss(t, at, log_p, divisor, axis)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
 
         ∂log p_c/∂z_k = [c = k] − p_k, so ∂L_n/∂z_nk = −Σ_c t_nc ([c = k] − p_nk)
-            = p_nk Σ_c t_nc − t_nk          (without weights and smoothing: p − onehot(y)),
-        and for "mean" the same over the divisor.
+            = p_nk Σ_c t_nc − t_nk          (without weights and smoothing: p − onehot(y))
+            = p_nk Σ_{c≠k} t_nc + t_nk (p_nk − 1),
+        and for "mean" the same over the divisor. p − 1 from log p keeps its digits for p → 1.
         """
-        p, t, divisor, axis = self.recall()
-        dz = p * t.sum(axis=axis, keepdims=True) - t
+        p, log_p, t, divisor, axis = self.recall()
+        dz = p * (t.sum(axis=axis, keepdims=True) - t)
+        dz += t * np.expm1(log_p)
         dz *= self._dlosses(dloss, t, divisor, axis)
         return dz
 

@@ -4,7 +4,7 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 
 import numpy as np
 
-from manual.nn.module import Module, check_array
+from manual.nn.module import Module, check_array, overflowing
 
 
 class Dropout(Module):
@@ -22,6 +22,7 @@ class Dropout(Module):
         self.p = float(p)
         self.generator = np.random.default_rng() if generator is None else generator
 
+    @overflowing
     def forward(self, x: np.ndarray) -> np.ndarray:
         """y = x m / (1 − p), each m_i 1 with probability 1 − p and else 0; for p = 1, y = x · 0.
 
@@ -36,6 +37,7 @@ class Dropout(Module):
         self.saved = mask, x.shape, x.dtype
         return x if mask is None else np.asarray(x * mask)
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """y_i = x_i m_i / (1 − p), so dx = dy m / (1 − p), with the mask of the last forward."""
         mask, shape, dtype = self.recall()

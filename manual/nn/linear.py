@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from manual import init
-from manual.nn.module import InputError, Module, check_array, check_size
+from manual.nn.module import InputError, Module, check_array, check_size, overflowing
 from manual.nn.parameter import FLOATS, Parameter
 
 
@@ -49,6 +49,7 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound, generator=generator)
         self.flatten_parameters()
 
+    @overflowing
     def forward(self, x: np.ndarray) -> np.ndarray:
         """y = x Wᵀ + b.    x: (…, in) → y: (…, out), in the dtype of the weight.
 
@@ -75,6 +76,7 @@ class Linear(Module):
         dx = np.dot(dy.reshape(len(x), self.out_features), self.weight.data)
         return dx.reshape(shape)
 
+    @overflowing
     def backward_parameters(self, dy: np.ndarray) -> None:
         """The gradients of weight and bias alone.
 

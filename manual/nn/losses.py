@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from manual.nn.criterion import ElementwiseLoss, overflowing
+from manual.nn.criterion import ElementwiseLoss
+from manual.nn.module import overflowing
 
 
 def _sum_of_squares(difference: np.ndarray) -> np.floating:

@@ -12,8 +12,13 @@ class InputError(ValueError, RuntimeError):
     in some of its modules and ValueError in others; this is both."""
 
 
-class DtypeError(TypeError, RuntimeError):
-    """An array of the wrong dtype: a TypeError in Python's terms, in torch's a RuntimeError."""
+class DtypeError(TypeError, NotImplementedError):
+    """An array of the wrong dtype: a TypeError in Python's terms. torch raises RuntimeError in some
+    of its modules and NotImplementedError, a kind of it, in others; this is both."""
+
+
+# For a forward or backward whose result may be too large for the dtype: inf, as in torch.
+overflowing = np.errstate(over="ignore")
 
 
 class Module:

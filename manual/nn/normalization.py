@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from manual.nn.module import InputError, Module, check_array, check_size
+from manual.nn.module import InputError, Module, check_array, check_size, overflowing
 from manual.nn.parameter import FLOATS, Parameter
 
 
@@ -56,13 +56,15 @@ class BatchNorm1d(Module):
         self.register_buffer("num_batches_tracked", np.array(0, np.int64) if tracked else None)
         self.flatten_parameters()
 
+    @overflowing
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x: (N, C) or (N, C, L) → y of the same shape. n = N (or N L) values a channel:
 
             μ = Σ x / n,   σ² = Σ (x − μ)² / n + eps,   x̂ = (x − μ) / σ,   y = γ x̂ + β
 
         The mean is taken twice, of x and of x − μ: the second gives what rounding left in the
-        first, so that x̂ keeps its digits where μ is far greater than σ.
+        first, so that x̂ keeps its digits where μ is far greater than σ. A σ² too large for the
+        dtype is inf, and x̂ 0, as in torch.
 
         Raises InputError for another rank or number of channels, for n = 1 and for eps = 0 where
         the batch's own statistics are used, DtypeError for a dtype other than the parameters'.

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from manual.nn.module import Module, check_array
+from manual.nn.module import Module, check_array, overflowing
 
 
 class Softmax(Module):
@@ -28,6 +28,7 @@ class Softmax(Module):
         self.saved = y, axis
         return y
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_j/∂x_i = y_j ([i = j] − y_i), so dx_i = Σ_j dy_j ∂y_j/∂x_i, which is
 
@@ -51,23 +52,17 @@ class LogSoftmax(Module):
         self.dim = _checked("LogSoftmax", dim)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """With m = max x: (x_i − m) − log Σ_j e^(x_j − m): no overflow, no log of 0.
-
-        One term of the sum is 1. The others are summed alone and log1p adds it: where one x_i is
-        far above the rest, its y_i ≈ −(their sum) would lose its digits beside the 1.
-        """
+        """With m = max x: (x_i − m) − log Σ_j e^(x_j − m): no overflow, no log of 0."""
         check_array("LogSoftmax: x", x)
         axis = _axis(self, "log_softmax", x.ndim)
         y = _below_maximum(np.atleast_1d(x), axis)
         if y.size:
-            terms, top = np.exp(y), y.argmax(axis=axis, keepdims=True)
-            # log1p's 1 is taken out: y is 0 there (or NaN, which must stay)
-            np.put_along_axis(terms, top, np.take_along_axis(y, top, axis=axis), axis=axis)
-            y -= np.log1p(terms.sum(axis=axis, keepdims=True))
+            y -= log_sum(np.exp(y), axis)
         y = y.reshape(x.shape)
         self.saved = y, axis
         return y
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_j/∂x_i = [i = j] − p_i with p = softmax(x) = e^y, so
 
@@ -81,6 +76,17 @@ class LogSoftmax(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
+
+
+def log_sum(e: np.ndarray, axis: int) -> np.ndarray:
+    """log Σ_j e_j (that axis kept, of length 1), where the largest e_j of each row is 1.
+
+    log1p adds the 1 to the sum of the others: where they are small, the result, about that sum,
+    would lose its digits beside the 1.
+    """
+    ones = e == 1
+    others = np.where(ones, 0, e).sum(axis=axis, keepdims=True)
+    return np.log1p(others + (ones.sum(axis=axis, keepdims=True, dtype=e.dtype) - 1))
 
 
 def _below_maximum(x: np.ndarray, axis: int) -> np.ndarray:

@@ -192,6 +192,34 @@ def test_a_module_with_buffers_alone_has_their_dtype():
     assert not twin(nn.BatchNorm1d(3, affine=False, track_running_stats=False)).state_dict()
 
 
+def test_a_count_too_large_for_float32_stays_whole():
+    net = nn.BatchNorm1d(3)
+    net.num_batches_tracked += 2**24 + 1
+    assert twin(net).num_batches_tracked.item() == 2**24 + 1
+
+
+class Counting(nn.ReLU):
+    """A count before the first floating array."""
+
+    def __init__(self):
+        self.register_buffer("count", np.array(7))
+        self.register_buffer("level", np.array([0.1]))
+
+
+@twin.register
+def _(module: Counting) -> torch.nn.Module:
+    built = torch.nn.ReLU()
+    built.register_buffer("count", torch.tensor(0))
+    built.register_buffer("level", torch.zeros(1))
+    return built
+
+
+def test_a_count_is_not_the_dtype_of_a_module():
+    state = twin(Counting()).state_dict()
+    assert state["level"].dtype == torch.float64
+    assert (state["count"].item(), state["level"].item()) == (7, 0.1)
+
+
 def test_modes_are_copied_module_by_module():
     inner = nn.Residual(nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5, RNG(0))))
     net = nn.Sequential(inner, nn.Dropout(0.5, RNG(1)))
@@ -230,6 +258,9 @@ def test_dropouts_that_share_a_generator_share_its_copy():
         assert np.array_equal(net(x), y)
         assert np.array_equal(again(torch.tensor(x)).numpy(), y)
     assert twin(nn.Dropout(0.25)).p == 0.25
+    nothing = twin(nn.Dropout(0, rng))
+    assert np.array_equal(nothing(torch.tensor(x)).numpy(), x)
+    assert nothing.generator.bit_generator.state == rng.bit_generator.state  # as in manual
     built.eval()
     assert np.array_equal(built(torch.tensor(x)).numpy(), 2 * x)
 
