@@ -42,6 +42,11 @@ class Bounds:
                     if v is not None
                 }
 
+    def restart(self) -> None:
+        """Say that both sides, and the float64 twins, have the same weights and buffers again. The
+        optimizer's state keeps its E."""
+        self.errors = {name: np.zeros_like(e) for name, e in self.errors.items()}
+
     def step(
         self, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = None
     ) -> dict[str, np.ndarray]:

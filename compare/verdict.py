@@ -12,8 +12,9 @@ import torch
 
 from compare.tolerance import Bounds
 from compare.trace import BackwardError, Run, Tensor, manual_step, torch_step
-from manual import nn
+from manual import nn, optim
 from torch_ref import twin, twins
+from torch_ref.twin import load
 
 COLUMNS = ["step", "name", "stage", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "allowed"]
 COLUMNS += ["used", "worst", "manual", "torch", "oracle", "verdict"]
@@ -122,6 +123,11 @@ def compare(
 ) -> Comparison:
     """Run `steps` training steps on (x, y) with `net` and with its twin, and judge every tensor.
 
+    After each step torch's side goes on from manual's weights and buffers, so that a rounding does
+    not grow from step to step until nothing can be told; the state of the optimizer (a momentum,
+    say) stays each side's own. Only with L-BFGS, whose state is of the points it came by, both
+    sides go their own way.
+
     x, y: as the network and the criterion take them. Without optimizer: one forward and backward.
     scheduler: of that optimizer; takes a step after each of its steps.
     clip: a functools.partial of clip_grad_norm_ or clip_grad_value_, between backward and update.
@@ -156,6 +162,10 @@ def compare(
     # Without warnings: a value that is not finite is a verdict here.
     with torch.enable_grad(), np.errstate(all="ignore"):
         for step in range(1, steps + 1):
+            if step > 1 and not isinstance(own.optimizer, optim.LBFGS):
+                load(theirs.net, own.net, getattr(torch, x.dtype.name))
+                load(exact.net, own.net, torch.float64)
+                bounds.restart()
 
             def draw(shape: tuple, step: int = step) -> np.ndarray:
                 values = np.random.default_rng((seed or 0, step)).normal(size=tuple(shape))

@@ -121,6 +121,11 @@ class Perceptron:
         _check_whole("max_cycles", max_cycles)
         x = self._checked(x)
         target = _labels(y, len(x))
+        if generator is not None and not isinstance(generator, np.random.Generator):
+            raise TypeError(
+                "Perceptron: generator must be a numpy.random.Generator, "
+                f"got {type(generator).__name__}"
+            )
         weight, bias = self.weight.copy(), self.bias
         corrections, weights, biases = [], [weight.copy()], [bias]
         order = range(len(x))

@@ -117,11 +117,12 @@ def fit(
     functools.partial(optim.clip_grad_norm_, max_norm=1.0); scheduler: takes a step after every
     epoch; callback: called with each `Epoch`, stops on True.
 
-    Raises ValueError for sizes that do not fit, FloatingPointError when the loss (at once, with
-    epoch and step) or a weight (at the end of the epoch) is no longer finite.
+    Raises TypeError for data that is no array and a generator that is none, ValueError for sizes
+    that do not fit, FloatingPointError when the loss (at once, with epoch and step) or a weight
+    (at the end of the epoch) is no longer finite.
     """
+    check_data(x, y, validation)
     dtype = _dtype(net)
-
     parameters = list(net.parameters())
 
     def step(index: np.ndarray | slice) -> float:
@@ -149,7 +150,7 @@ def fit(
             get_weights,
             net.state_dict,
             net.load_state_dict,
-            sizes=(len(x), len(y)),
+            n=len(x),
             reduction=criterion.reduction,
             set_training=net.train,
             epochs=epochs,
@@ -169,7 +170,7 @@ def train(
     get_state: Callable[[], Any],
     set_state: Callable[[Any], object],
     *,
-    sizes: tuple[int, int],
+    n: int,
     reduction: str,
     set_training: Callable[[bool], object],
     epochs: int,
@@ -184,8 +185,7 @@ def train(
     """The loop of `fit`. step(indices) does one update and returns the loss of its batch;
     get_weights() returns a 1-D copy of all weights; get_state() a copy of all that training
     changes in the network, which set_state() puts back."""
-    _check(sizes, reduction, epochs, batch_size, validate, patience, tolerance)
-    n = sizes[0]
+    _check(reduction, epochs, batch_size, generator, validate, patience, tolerance)
     history: list[Epoch] = []
     best, best_loss, best_state = 0, math.inf, None
     stopped = "epochs"
@@ -235,14 +235,32 @@ def _dtype(net: Module) -> np.dtype:
     raise ValueError("the network has no parameters to train, or to take the dtype from")
 
 
-def _check(sizes, reduction, epochs, batch_size, validate, patience, tolerance) -> None:
+def check_data(x: Any, y: Any, validation: Any) -> None:
+    """Raise TypeError or ValueError for data that `fit` cannot train on, before it begins."""
+    if validation is not None and not (
+        isinstance(validation, tuple | list) and len(validation) == 2
+    ):
+        raise TypeError(f"fit: validation must be (x, y) or None, got {type(validation).__name__}")
+    for where, pair in (("", (x, y)), ("validation's ", validation or (x, y))):
+        for name, array in zip("xy", pair, strict=True):
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"fit: {where}{name} must be an array, got {type(array).__name__}")
+        sizes = tuple(len(array) for array in pair)
+        if sizes[0] != sizes[1] or sizes[0] == 0:
+            raise ValueError(f"fit: {where}x and y need equally many samples (>= 1), got {sizes}")
+
+
+def _check(reduction, epochs, batch_size, generator, validate, patience, tolerance) -> None:
     if reduction not in ("mean", "sum"):
         raise ValueError(f"fit: the criterion's reduction must be mean or sum, got {reduction!r}")
-    if sizes[0] != sizes[1] or sizes[0] == 0:
-        raise ValueError(f"fit: x and y need equally many samples (>= 1), got {sizes}")
+    if batch_size is not None and not isinstance(generator, np.random.Generator):
+        raise TypeError(
+            f"fit: generator must be a numpy.random.Generator, got {type(generator).__name__}"
+        )
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= 1):
+        optional = value is None and name != "epochs"
+        if not optional and not (whole and value >= 1):
             raise ValueError(f"fit: {name} must be a whole number >= 1, got {value!r}")
     if patience is not None and validate is None:
         raise ValueError("fit: patience (early stopping) needs validation data")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from manual.training import Epoch, History, not_nan, train
+from manual.training import Epoch, History, check_data, not_nan, train
 
 
 def scaled(x: torch.Tensor, dtype: torch.dtype, scale: float | None) -> torch.Tensor:
@@ -69,9 +69,9 @@ def fit(
 
     The data is moved to the network's device once, before the first epoch.
     """
+    check_data(x, y, validation)
     weight = next(net.parameters())
     data, target = tensor(x, weight.device), _target(y, weight.device)
-
     parameters = list(net.parameters())
 
     def step(index: np.ndarray | slice) -> float:
@@ -106,7 +106,7 @@ def fit(
         get_weights,
         get_state,
         net.load_state_dict,
-        sizes=(len(x), len(y)),
+        n=len(x),
         reduction=criterion.reduction,
         set_training=net.train,
         epochs=epochs,

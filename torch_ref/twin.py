@@ -42,7 +42,7 @@ def twin(
         built = _build(obj)
     if isinstance(obj, nn.Module):
         dtype = dtype or _torch_dtype(obj)
-        _load(built, obj, dtype)
+        load(built, obj, dtype)
         copies: dict[int, Any] = {}  # one for all, so that a shared generator stays shared
         for module in built.modules():
             if isinstance(module, modules.Dropout):
@@ -167,7 +167,8 @@ _same_name(nn.NLLLoss, "weight", "ignore_index", "reduction")
 _same_name(nn.CrossEntropyLoss, "weight", "ignore_index", "reduction", "label_smoothing")
 
 
-def _load(built: torch.nn.Module, module: nn.Module, dtype: torch.dtype | None) -> None:
+def load(built: torch.nn.Module, module: nn.Module, dtype: torch.dtype | None) -> None:
+    """Copy the module's weights and buffers into its twin, which is converted to `dtype`."""
     built.to(dtype)
     own = str(dtype).removeprefix("torch.")
     built.load_state_dict(

@@ -70,17 +70,23 @@ def _classes(draw: Draw) -> Iterator[Case]:
             if index.ndim:
                 ignored.flat[0] = -100
             weight = draw.uniform(0.5, 2, c)
-            for variant, y in (({}, index), ({"weight": weight}, ignored)):
+            probabilities = draw.uniform(0, 1, *shape)
+            probabilities /= probabilities.sum(axis=1 if rank > 1 else 0, keepdims=True)
+            weighted, smooth = {"weight": weight}, {"label_smoothing": 0.1}
+            variants = [
+                ({}, index),
+                (weighted | smooth, ignored),
+                (weighted | smooth, probabilities),
+            ]
+            if rank == 2:  # each on its own
+                variants += [(weighted, ignored), (smooth, ignored)]
+                variants += [(v, probabilities) for v in ({}, weighted, smooth)]
+            for variant, y in variants:
                 options = {"reduction": reduction, **variant}
-                net = nn.LogSoftmax(1 if rank > 1 else 0)
+                yield _case(nn.CrossEntropyLoss(**options), options, nn.Identity(), x, y)
+            for variant, y in (({}, index), (weighted, ignored)):
+                options, net = {"reduction": reduction, **variant}, nn.LogSoftmax(min(rank - 1, 1))
                 yield _case(nn.NLLLoss(**options), options, net, x, y)
-                yield _case(nn.CrossEntropyLoss(**options), options, nn.Identity(), x, y)
-                options = {**options, "label_smoothing": 0.1}
-                yield _case(nn.CrossEntropyLoss(**options), options, nn.Identity(), x, y)
-                probabilities = draw.uniform(0, 1, *shape)
-                probabilities /= probabilities.sum(axis=1 if rank > 1 else 0, keepdims=True)
-                criterion = nn.CrossEntropyLoss(**options)
-                yield _case(criterion, options, nn.Identity(), x, probabilities)
             options = {"reduction": reduction, "ignore_index": 1}
             index = np.where(index == 1, 0, index)
             if index.ndim:

@@ -27,6 +27,7 @@ NORMALISED = [
     {"eps": 0.1, "momentum": 0.5},
     {"momentum": None},
     {"affine": False},
+    {"bias": False},
     {"track_running_stats": False},
 ]
 
@@ -106,13 +107,12 @@ def _normalization(draw: Draw) -> Iterator[Case]:
 
 
 def _containers(draw: Draw) -> Iterator[Case]:
-    for options in ({}, {"p": 0.2}, {"p": 0.0}, {"p": 1.0}):
-        for rank in range(5):
-            for training in (True, False):
-                net = nn.Dropout(**options, generator=np.random.default_rng(draw.width(0, 999)))
-                shown = options if training else {**options, "eval": True}
-                x = draw.normal(*draw.shape(rank))
-                yield draw.module_case("Dropout", shown, net.train(training), x)
+    for rank in range(5):
+        for options in ({}, {"p": 0.2}, {"p": 0.0}, {"p": 1.0}, {"eval": True}):
+            p = {name: value for name, value in options.items() if name == "p"}
+            net = nn.Dropout(**p, generator=np.random.default_rng(draw.width(0, 999)))
+            x = draw.normal(*draw.shape(rank))
+            yield draw.module_case("Dropout", options, net.train("eval" not in options), x)
     for options in FLATTENED:
         for rank in range(2, 5):
             yield draw.module_case(

@@ -18,13 +18,14 @@ OPTIMIZERS = {
     optim.Adam: [
         {},
         {"betas": (0.5, 0.9), "eps": 1e-4, **DECAY},
-        {"amsgrad": True},
-        {"maximize": True, "amsgrad": True, **DECAY},
+        {"amsgrad": True, "betas": (0.9, 0.3)},  # so that the mean of the squares falls
+        {"maximize": True, **DECAY},
+        {"decoupled_weight_decay": True, **DECAY},
     ],
     optim.AdamW: [
         {},
         {"betas": (0.5, 0.9), "weight_decay": 0.3},
-        {"amsgrad": True, "eps": 1e-4},
+        {"amsgrad": True, "betas": (0.9, 0.3), "eps": 1e-4},
         {"maximize": True, "weight_decay": 0.0},
     ],
     optim.RMSprop: [
@@ -43,16 +44,21 @@ LBFGS = [
     {"max_iter": 4},
     {"max_iter": 4, "history_size": 2, "lr": 0.5},
     {"max_iter": 4, "line_search_fn": "strong_wolfe"},
+    {"max_iter": 4, "max_eval": 3, "maximize": True, "lr": 0.1},
+    {"max_iter": 9, "tolerance_grad": 0.05, "lr": 0.5},
+    {"max_iter": 9, "tolerance_change": 0.01, "lr": 0.5},
 ]
 SCHEDULES = [
     (optim.StepLR, {"step_size": 2, "gamma": 0.5}),
     (optim.ExponentialLR, {"gamma": 0.8}),
     (optim.CosineAnnealingLR, {"T_max": 3, "eta_min": 0.01}),
 ]
+SCHEDULES += [(kind, {**options, "last_epoch": 3}) for kind, options in SCHEDULES]
 CLIPS = [
     (optim.clip_grad_norm_, {"max_norm": 0.1}),
     (optim.clip_grad_norm_, {"max_norm": 1e3}),
     (optim.clip_grad_norm_, {"max_norm": 0.1, "norm_type": 1.0}),
+    (optim.clip_grad_norm_, {"max_norm": 0.05, "norm_type": 3.0}),
     (optim.clip_grad_norm_, {"max_norm": 0.05, "norm_type": float("inf")}),
     (optim.clip_grad_value_, {"clip_value": 0.02}),
 ]
@@ -62,7 +68,8 @@ def optimizer_cases(draw: Draw) -> Iterator[Case]:
     for kind, variants in OPTIMIZERS.items():
         for options in variants:
             net, more = _network(draw)
-            optimizer = kind(net.parameters(), lr=0.02, **options)
+            options = {"lr": 0.02, **options}
+            optimizer = kind(net.parameters(), **options)
             yield _case(kind.__name__, options, net, more, optimizer=optimizer, steps=5)
         net, more = _network(draw)
         optimizer = kind(_groups(net), lr=0.02)
@@ -76,6 +83,9 @@ def optimizer_cases(draw: Draw) -> Iterator[Case]:
         for momentum in (0.0, 0.9):
             net, more = _network(draw)
             optimizer = optim.SGD(_groups(net), lr=0.1, momentum=momentum)
+            if "last_epoch" in options:
+                for group in optimizer.param_groups:
+                    group["initial_lr"] = 0.2
             more |= {"optimizer": optimizer, "scheduler": kind(optimizer, **options)}
             yield _case(kind.__name__, options, net, more, steps=7)
     for clip, options in CLIPS:

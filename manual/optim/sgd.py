@@ -19,7 +19,8 @@ class SGD(Optimizer):
 
     params: parameters, or dicts {"params": …, "lr": …, …} whose options override the others.
     Raises ValueError for negative lr, momentum or weight_decay, for nesterov without momentum or
-    with dampening, for no parameter and for one that comes twice.
+    with dampening (a group may have them, as in torch: momentum 0 there is none), for no parameter
+    and for one that comes twice.
 
     Nesterov's momentum in the form of Sutskever, Martens, Dahl & Hinton (2013), "On the
     importance of initialization and momentum in deep learning".
@@ -54,13 +55,10 @@ class SGD(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, defaults)
-
-    def _check(self, group: Mapping[str, Any]) -> None:
-        super()._check(group)
-        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+        if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError(
                 "SGD: nesterov needs momentum > 0 and dampening 0, "
-                f"got momentum={group['momentum']!r}, dampening={group['dampening']!r}"
+                f"got momentum={momentum!r}, dampening={dampening!r}"
             )
 
     def _needed(self, group: Mapping[str, Any]) -> tuple[str, ...]:

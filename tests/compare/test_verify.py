@@ -1,5 +1,6 @@
 """`verify` covers everything there is, passes, and fails where one line of it is wrong."""
 
+import copy
 import inspect
 
 import numpy as np
@@ -10,6 +11,7 @@ from compare import verify
 from compare.cases import cases
 from compare.cases import optimizers as compare_cases
 from compare.show import coverage_table, homework_table, results_table
+from compare.trace import Run, manual_step
 from manual import nn, optim
 from torch_ref import optimizers, twin, twins
 
@@ -51,6 +53,45 @@ def test_every_public_name_has_a_twin(name, every_case):
     if case.clip is not None:
         found.append(twin(case.clip).func)
     assert name in {getattr(t, "__name__", type(t).__name__) for t in found}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_argument_that_changes_the_mathematics_has_a_case(name, every_case):
+    kind = getattr(nn if name in nn.__all__ else optim, name)
+    found = {argument for case in every_case if case.subject == name for argument in case.options}
+    no_mathematics = {"dtype", "generator", "params", "optimizer", "parameters", "modules"}
+    no_mathematics |= {"in_features", "out_features", "num_features", "error_if_nonfinite"}
+    no_mathematics |= {"args", "kwargs"}
+    assert set(inspect.signature(kind).parameters) - no_mathematics <= found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["Adagrad", "Adam", "AdamW", "LBFGS", "RMSprop", "SGD"])
+def test_every_option_of_an_optimizers_case_matters(kind, dtype):
+    """With the default in its place the case ends elsewhere."""
+    defaults = inspect.signature(getattr(optim, kind)).parameters
+
+    def end(case, **options):
+        net, criterion, optimizer = copy.deepcopy((case.net, case.criterion, case.optimizer))
+        for group in optimizer.param_groups:
+            group.update(options)
+        for _ in range(case.steps):
+            manual_step(Run(net, criterion, optimizer), case.x, case.y)
+        return np.concatenate([p.data.ravel() for p in net.parameters()])
+
+    for case in cases(np.dtype(dtype), np.random.default_rng(0)):
+        if case.subject == kind:
+            idle = {"params", "initial_accumulator_value"}  # read when the optimizer is made
+            if case.options.keys() & {"tolerance_grad", "tolerance_change"}:
+                idle.add("max_iter")  # it stops before
+            for option in case.options.keys() - idle:
+                default = {option: defaults[option].default}
+                if option == "max_iter":
+                    default["max_eval"] = 25
+                elif option == "max_eval":
+                    default = {"max_eval": 5 * case.options["max_iter"] // 4}
+                moved = np.abs(end(case) - end(case, **default)).max()
+                assert moved > 1000 * np.finfo(dtype).eps, f"{case.name}: {option}"
 
 
 def test_cases_vary_ranks_and_widths(every_case):

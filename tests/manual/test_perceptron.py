@@ -325,6 +325,8 @@ def test_refused_numbers_of_fit():
     for bad in (0, -1, 2.0, True, None):
         with pytest.raises(ValueError, match=f"max_cycles must be a whole number >= 1, got {bad}"):
             net.fit(PAIRS, AND, max_cycles=bad)
+    with pytest.raises(TypeError, match=r"generator must be a numpy\.random\.Generator, got int"):
+        net.fit(PAIRS, AND, generator=3)
     with pytest.raises(InputError, match=r"expected y of shape \(0,\), n >= 1, got \(0,\)"):
         net.fit(PAIRS[:0], AND[:0])
 

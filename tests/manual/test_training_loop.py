@@ -30,7 +30,7 @@ def loop(weights=None, validation=None, losses=None, **options):
         lambda: state["now"].copy(),
         put,
         **{
-            "sizes": (2, 2),
+            "n": 2,
             "reduction": "mean",
             "set_training": lambda mode: None,
             "epochs": epochs,

@@ -1,5 +1,7 @@
 """fit and predict on both sides: the same batches, losses, weights, reasons to stop, errors."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -208,6 +210,7 @@ both = pytest.mark.parametrize("side", [0, 1], ids=["manual", "torch"])
     ("options", "text"),
     [
         ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": None}, "epochs must be a whole number >= 1, got None"),
         ({"epochs": 2.0}, "epochs must be a whole number >= 1, got 2.0"),
         ({"batch_size": 0}, "batch_size .*got 0"),
         ({"batch_size": -1}, "batch_size .*got -1"),
@@ -230,6 +233,41 @@ def test_bad_arguments(side, options, text):
     criterion = criterion(reduction=options.pop("reduction", "mean"))
     with pytest.raises(ValueError, match=text):
         module.fit(net, criterion, optimizer, **options)
+
+
+@both
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"x": [[1.0] * IN]}, TypeError, "fit: x must be an array, got list"),
+        ({"y": 3.0}, TypeError, "fit: y must be an array, got float"),
+        (
+            {"validation": np.ones((2, IN))},
+            TypeError,
+            r"validation must be \(x, y\) or None",
+        ),
+        ({"validation": (np.ones((2, IN)), [1, 2])}, TypeError, "validation's y must be an array"),
+        (
+            {"validation": (np.ones((2, IN)), np.ones((3, OUT)))},
+            ValueError,
+            r"validation's x and y need equally many samples \(>= 1\), got \(2, 3\)",
+        ),
+        (
+            {"generator": None},
+            TypeError,
+            "generator must be a numpy.random.Generator, got NoneType",
+        ),
+        ({"generator": 3}, TypeError, r"generator must be .*, got int"),
+    ],
+)
+def test_bad_data_is_refused_before_anything_is_trained(side, options, error, text):
+    module, net, criterion, optimizer = list(sides())[side]
+    before = copy.deepcopy(list(net.parameters()))
+    x, y = data(nn.MSELoss())
+    options = {"x": x, "y": y, "epochs": 1, "batch_size": 5, "generator": RNG(0), **options}
+    with pytest.raises(error, match=text):
+        module.fit(net, criterion(), optimizer, **options)
+    assert all((p.data == b.data).all() for p, b in zip(net.parameters(), before, strict=True))
 
 
 @both

@@ -407,6 +407,25 @@ def test_nesterov_needs_momentum():
             optim.SGD(own, nesterov=True, **options)
 
 
+@pytest.mark.parametrize("options", [{"momentum": 0}, {"dampening": 0.3}])
+def test_a_group_may_spare_its_parameters_nesterovs_momentum(options):
+    own = parameters()
+    theirs = [torch.nn.Parameter(torch.tensor(p.data)) for p in own]
+    pair = [
+        make([{"params": ps[:1]}, {"params": ps[1:], **options}], 0.1, momentum=0.9, nesterov=True)
+        for make, ps in ((optim.SGD, own), (torch.optim.SGD, theirs))
+    ]
+    for step in range(3):
+        give(own)
+        for p, q in zip(own, theirs, strict=True):
+            q.grad = torch.tensor(p.grad) + step
+            p.grad = p.grad + step
+        for optimizer in pair:
+            optimizer.step()
+    for p, q in zip(own, theirs, strict=True):
+        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-13, atol=1e-13)
+
+
 def test_an_optimizer_of_ones_own():
     class Signs(optim.Optimizer):
         _buffers = ("last",)
