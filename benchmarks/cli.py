@@ -105,6 +105,8 @@ def verify(
     optimizer and schedule, in float64 and float32. Exit status 1 on any mismatch."""
     one_format(json, csv)
 
+    from threadpoolctl import threadpool_limits
+
     from benchmarks.show import console, print_records, working
     from compare import show
     from compare import verify as run
@@ -118,7 +120,8 @@ def verify(
         if not print_records(rows, json, csv):
             console.print(show.coverage_table(rows, seed))
         return 0
-    with working("proving") as progress:
+    # in networks this small, threads only wait for one another
+    with threadpool_limits(1), working("proving") as progress:
         results = list(run.verify(seed, progress, only or None))
     failed = [r for r in results if r["verdict"] != "ok"]
     records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
