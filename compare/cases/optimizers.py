@@ -45,8 +45,8 @@ LBFGS = [
     {"max_iter": 4, "history_size": 2, "lr": 0.5},
     {"max_iter": 4, "line_search_fn": "strong_wolfe"},
     {"max_iter": 4, "max_eval": 3, "maximize": True, "lr": 0.1},
-    {"max_iter": 9, "tolerance_grad": 0.05, "lr": 0.5},
-    {"max_iter": 9, "tolerance_change": 0.01, "lr": 0.5},
+    {"max_iter": 4, "tolerance_grad": 0.2, "lr": 0.5},
+    {"max_iter": 4, "tolerance_change": 0.05, "lr": 0.5},
 ]
 SCHEDULES = [
     (optim.StepLR, {"step_size": 2, "gamma": 0.5}),
