@@ -34,9 +34,9 @@ def loss_rule(
 
 
 def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
-    """Register the rule of a loss l(z, y) element by element, then a sum or mean: l and ∂l/∂z at
-    z ± E(z), and at y where it lies between, show how far they can move. Their own rounding, both
-    functions of (criterion, r, z, y, l, s), is absolute."""
+    """Register the rule of a convex loss l(z, y) element by element, then a sum or mean: l and
+    ∂l/∂z at z ± E(z) show how far they can move. Their own rounding, both functions of
+    (criterion, r, z, y, l, s), is absolute."""
 
     @loss_rule.register(kind)
     def _(criterion, r, z, ez, y, dloss):
@@ -53,7 +53,7 @@ def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
         if kind is torch.nn.BCELoss:
             low, high = np.maximum(low, 0), np.minimum(high, 1)
         loss, s = f(z)
-        around = [f(at) for at in (low, high, np.clip(y, low, high))]
+        around = [f(at) for at in (low, high)]
         eloss = np.max([np.abs(other - loss) for other, _ in around], axis=0)
         es = np.max([np.abs(other - s) for _, other in around], axis=0)
         eloss = eloss + loss_rounding(criterion, r, z, y, loss, s)

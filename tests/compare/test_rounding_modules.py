@@ -297,3 +297,24 @@ def test_a_channel_that_is_all_rounding_has_finite_bounds(eps, away_from_0):
         other_y, other_dx = run(values["x"] + e["x"] * g.choice([-1, 0, 1], values["x"].shape))
         assert (np.abs(other_y - y) <= found[0]).all()
         assert (np.abs(other_dx - dx) <= found[1]).all()
+
+
+def test_of_a_constant_channel_one_value_may_stand_out():
+    """By √(n − 1) = 2.6 standard deviations, if that one alone is rounded up."""
+    x = np.full((8, 1), 10.0)
+    module = torch.nn.BatchNorm1d(1, affine=False).double()
+    ey, _ = rule(module, SINGLE, {}, x, np.ones((8, 1)))
+    x[0] += 1
+    y = module(torch.tensor(x)).numpy()
+    assert np.abs(y).max() > 2.6
+    assert (np.abs(y) <= ey).all()
+    assert (ey < 3.01).all()
+
+
+def test_a_channel_that_float32_makes_constant_is_scaled_by_all_that_eps_allows():
+    """x α + (β − μ α) with α = 1/√ε: u of x α is left of it."""
+    x = 1e7 + np.random.default_rng(0).uniform(-0.4, 0.4, (8, 1))
+    ex = np.abs(x.astype(np.float32) - x)
+    assert np.ptp(x.astype(np.float32)) == 0
+    ey, _ = rule(torch.nn.BatchNorm1d(1, affine=False), SINGLE, {}, x, ex)
+    assert (ey >= U * 1e7 / np.sqrt(1e-5)).all()
