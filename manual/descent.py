@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from manual.nn.module import DtypeError, InputError, check_array
-from manual.nn.parameter import FLOATS
+from manual.checks import FLOATS, DtypeError, InputError, check_array, whole_number
 
 Point = float | np.ndarray
 
@@ -217,11 +216,7 @@ def _start(
     """The start as a NumPy number or a read-only copy, when all that both take is in order."""
     if not 0 <= tolerance < np.inf:
         raise ValueError(f"{name}: tolerance must be a finite number >= 0, got {tolerance!r}")
-    whole = isinstance(max_iterations, int | np.integer) and not isinstance(max_iterations, bool)
-    if not (whole and max_iterations >= 1):
-        raise ValueError(
-            f"{name}: max_iterations must be a whole number >= 1, got {max_iterations!r}"
-        )
+    whole_number(f"{name}: max_iterations", max_iterations, 1)
     if not limit > 0:
         raise ValueError(f"{name}: limit must be > 0, got {limit!r}")
     if isinstance(start, Real) and not isinstance(start, bool | np.generic):

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from manual.nn.module import DtypeError, InputError, check_array
-from manual.nn.parameter import FLOATS
+from manual.checks import DtypeError, InputError, check_array, float_dtype, whole_number
 
 
 class Fit(NamedTuple):
@@ -53,19 +52,14 @@ class Perceptron:
         bias: float = 0.0,
         dtype: np.dtype | None = None,
     ) -> None:
-        _check_whole("in_features", in_features)
-        if dtype is not None:
-            dtype = np.dtype(dtype)
-            if dtype not in FLOATS:
-                raise TypeError(
-                    f"Perceptron: dtype must be float32, float64 or longdouble, got {dtype}"
-                )
+        self.in_features = whole_number("Perceptron: in_features", in_features, 1)
+        if dtype is not None or weight is None:
+            dtype = float_dtype("Perceptron", dtype)
         if weight is None:
-            weight = np.zeros(in_features, np.float32 if dtype is None else dtype)
+            weight = np.zeros(in_features, dtype)
         check_array("Perceptron: weight", weight, (in_features,), dtype)
         if not np.isfinite(weight).all():
             raise InputError(f"Perceptron: weight must be finite, got {weight}")
-        self.in_features = int(in_features)
         self.weight = weight.copy()
         self.bias = _number("bias", bias, weight.dtype)
         self.lr = _number("lr", lr, weight.dtype)
@@ -118,7 +112,7 @@ class Perceptron:
         Raises what `predict` raises, InputError for a y that does not fit and for no samples,
         FloatingPointError where w·x + b overflows; the weights are then as before.
         """
-        _check_whole("max_cycles", max_cycles)
+        whole_number("Perceptron: max_cycles", max_cycles, 1)
         x = self._checked(x)
         target = _labels(y, len(x))
         if generator is not None and not isinstance(generator, np.random.Generator):
@@ -192,11 +186,6 @@ def _labels(y: np.ndarray, n: int) -> np.ndarray:
             f"Perceptron: y must be 0 or 1, got {y[bad.argmax()]} in place {bad.argmax()}"
         )
     return y == 1
-
-
-def _check_whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"Perceptron: {name} must be a whole number >= 1, got {value!r}")
 
 
 def _number(name: str, value: float, dtype: np.dtype) -> np.floating:

@@ -6,9 +6,9 @@ whole axis in softmax.py. NumPy turns results of rank 0 into scalars; `np.asarra
 
 import numpy as np
 
-from manual.nn.checks import finite_number
+from manual.checks import InputError, check_array, finite_number
 from manual.nn.gaussian import normal
-from manual.nn.module import InputError, Module, check_array, overflowing
+from manual.nn.module import Module, overflowing
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

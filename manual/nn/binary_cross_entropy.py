@@ -5,8 +5,9 @@ L_i = −[q y_i log p_i + (1 − y_i) log(1 − p_i)], p_i the probability predi
 
 import numpy as np
 
+from manual.checks import InputError, check_array
 from manual.nn.criterion import ElementwiseLoss, product
-from manual.nn.module import InputError, check_array, overflowing
+from manual.nn.module import overflowing
 
 SMALLEST = float(np.float32(1e-12))  # torch's constant, which it keeps as a float32
 

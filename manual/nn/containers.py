@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from manual.nn.module import Module, check_array, overflowing
+from manual.checks import check_array
+from manual.nn.module import Module, overflowing
 from manual.nn.parameter import Parameter
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from manual.nn.module import InputError, check_array
+from manual.checks import InputError, check_array
 
 
 class Criterion:

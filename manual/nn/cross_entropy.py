@@ -7,8 +7,9 @@ other position: the losses have the shape (N,), (N, d1, …) or ().
 
 import numpy as np
 
+from manual.checks import DtypeError, InputError, check_array, whole_number
 from manual.nn.criterion import Criterion, product
-from manual.nn.module import DtypeError, InputError, check_array, overflowing
+from manual.nn.module import overflowing
 from manual.nn.softmax import log_sum
 
 
@@ -30,11 +31,8 @@ class _ClassLoss(Criterion):
         super().__init__(reduction)
         if weight is not None:
             check_array(f"{type(self).__name__}: weight", weight)
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-            raise TypeError(
-                f"{type(self).__name__}: ignore_index must be a whole number, got {ignore_index!r}"
-            )
-        self.weight, self.ignore_index = weight, int(ignore_index)
+        self.weight = weight
+        self.ignore_index = whole_number(f"{type(self).__name__}: ignore_index", ignore_index)
 
     def _class_axis(self, x: np.ndarray) -> int:
         name = type(self).__name__

@@ -4,7 +4,8 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 
 import numpy as np
 
-from manual.nn.module import Module, check_array, overflowing
+from manual.checks import check_array
+from manual.nn.module import Module, overflowing
 
 
 class Dropout(Module):

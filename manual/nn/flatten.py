@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from manual.nn.module import InputError, Module, check_array
+from manual.checks import InputError, check_array, whole_number
+from manual.nn.module import Module
 
 
 class Flatten(Module):
@@ -12,10 +13,8 @@ class Flatten(Module):
     stays by default. Negative ones count from the last. A 0-d x becomes (1,)."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        for name, value in (("start_dim", start_dim), ("end_dim", end_dim)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"Flatten: {name} must be a whole number, got {value!r}")
-        self.start_dim, self.end_dim = int(start_dim), int(end_dim)
+        self.start_dim = whole_number("Flatten: start_dim", start_dim)
+        self.end_dim = whole_number("Flatten: end_dim", end_dim)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Raises IndexError for a dimension that x has not, InputError for start after end."""

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from manual import init
-from manual.nn.module import InputError, Module, check_array, check_size, overflowing
-from manual.nn.parameter import FLOATS, Parameter
+from manual.checks import InputError, check_array, float_dtype, whole_number
+from manual.nn.module import Module, overflowing
+from manual.nn.parameter import Parameter
 
 
 class Linear(Module):
@@ -33,11 +34,9 @@ class Linear(Module):
         dtype: np.dtype | None = None,
         generator: np.random.Generator | None = None,
     ) -> None:
-        self.in_features = check_size("Linear: in_features", in_features)
-        self.out_features = check_size("Linear: out_features", out_features)
-        dtype = np.dtype(np.float32 if dtype is None else dtype)
-        if dtype not in FLOATS:
-            raise TypeError(f"Linear: dtype must be float32, float64 or longdouble, got {dtype}")
+        self.in_features = whole_number("Linear: in_features", in_features, 0)
+        self.out_features = whole_number("Linear: out_features", out_features, 0)
+        dtype = float_dtype("Linear", dtype)
         generator = np.random.default_rng() if generator is None else generator
         self.weight = Parameter(np.empty((in_features, out_features), dtype).T)
         if self.weight.size:

@@ -4,18 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from manual.nn.parameter import FLOATS, Parameter, flatten
-
-
-class InputError(ValueError, RuntimeError):
-    """An array of the wrong shape, or with a value that is not allowed. torch raises RuntimeError
-    in some of its modules and ValueError in others; this is both."""
-
-
-class DtypeError(TypeError, NotImplementedError):
-    """An array of the wrong dtype: a TypeError in Python's terms. torch raises RuntimeError in some
-    of its modules and NotImplementedError, a kind of it, in others; this is both."""
-
+from manual.checks import FLOATS, InputError
+from manual.nn.parameter import Parameter, flatten
 
 # For a forward or backward whose result may be too large for the dtype: inf, as in torch.
 overflowing = np.errstate(over="ignore")
@@ -200,28 +190,3 @@ class Module:
             return f"{type(self).__name__}({extra})"
         inner = "\n".join([extra, *children] if extra else children).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {inner}\n)"
-
-
-def check_size(what: str, size: int) -> int:
-    """The size as an int. Raises TypeError for what is no whole number, InputError below 0."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise TypeError(f"{what} must be a whole number, got {size!r}")
-    if size < 0:
-        raise InputError(f"{what} must be >= 0, got {size!r}")
-    return int(size)
-
-
-def check_array(what: str, array: np.ndarray, shape: tuple | None = None, dtype=None) -> None:
-    """Refuse what is not a real floating array of the given shape and dtype (where given).
-
-    Nothing broadcasts and nothing is converted. Raises TypeError for what is no array,
-    DtypeError or InputError (which see).
-    """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{what}: expected a NumPy array, got {type(array).__name__}")
-    if array.dtype not in FLOATS:
-        raise DtypeError(f"{what}: expected float32, float64 or longdouble, got {array.dtype}")
-    if dtype is not None and array.dtype != dtype:
-        raise DtypeError(f"{what}: expected dtype {dtype}, got {array.dtype}")
-    if shape is not None and array.shape != shape:
-        raise InputError(f"{what}: expected shape {shape}, got {array.shape}")

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from manual.nn.module import InputError, Module, check_array, check_size, overflowing
-from manual.nn.parameter import FLOATS, Parameter
+from manual.checks import InputError, check_array, float_dtype, whole_number
+from manual.nn.module import Module, overflowing
+from manual.nn.parameter import Parameter
 
 
 class BatchNorm1d(Module):
@@ -35,16 +36,12 @@ class BatchNorm1d(Module):
         dtype: np.dtype | None = None,
         bias: bool = True,
     ) -> None:
-        self.num_features = check_size("BatchNorm1d: num_features", num_features)
+        self.num_features = whole_number("BatchNorm1d: num_features", num_features, 0)
         if not 0 <= eps < math.inf:
             raise ValueError(f"BatchNorm1d: eps must be a finite number >= 0, got {eps!r}")
         if momentum is not None and not math.isfinite(momentum):
             raise ValueError(f"BatchNorm1d: momentum must be finite or None, got {momentum!r}")
-        dtype = np.dtype(np.float32 if dtype is None else dtype)
-        if dtype not in FLOATS:
-            raise TypeError(
-                f"BatchNorm1d: dtype must be float32, float64 or longdouble, got {dtype}"
-            )
+        dtype = float_dtype("BatchNorm1d", dtype)
         # Python's floats: NumPy's float64 would turn float32 arithmetic into float64
         self.eps, self.momentum = float(eps), None if momentum is None else float(momentum)
         self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)

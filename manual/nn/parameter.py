@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64, np.longdouble))
+from manual.checks import FLOATS
 
 
 class Flat:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from manual.nn.checks import finite_number, whole_number
-from manual.nn.module import InputError, Module, check_array
-from manual.nn.parameter import FLOATS, Parameter
+from manual.checks import InputError, check_array, finite_number, float_dtype, whole_number
+from manual.nn.module import Module
+from manual.nn.parameter import Parameter
 
 
 class ReLU(Module):
@@ -58,17 +58,16 @@ class PReLU(Module):
     weight: (num_parameters,), which starts as `init` everywhere: one slope for all elements, or
     one for each channel c. The channels are dimension 1 of x; an x of rank 1 is one channel.
     dtype: float32 (default), float64 or longdouble.
-    Raises ValueError for a num_parameters below 1 or an `init` that is not finite.
+    Raises ValueError for a num_parameters below 1 or an `init` that is not finite, TypeError for a
+    num_parameters that is not whole.
     """
 
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, *, dtype: np.dtype | None = None
     ) -> None:
-        self.num_parameters = whole_number("PReLU: num_parameters", num_parameters)
+        self.num_parameters = whole_number("PReLU: num_parameters", num_parameters, 1)
         self.init = finite_number("PReLU: init", init)
-        dtype = np.dtype(np.float32 if dtype is None else dtype)
-        if dtype not in FLOATS:
-            raise TypeError(f"PReLU: dtype must be float32, float64 or longdouble, got {dtype}")
+        dtype = float_dtype("PReLU", dtype)
         self.weight = Parameter(np.full(self.num_parameters, self.init, dtype))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -134,11 +133,11 @@ class Maxout(Module):
 
     Sequential(Linear(n, m * pieces), Maxout(pieces)) is their maxout unit, m times:
     y_i = max_k (w_ik · x + b_ik). A NaN among the elements gives NaN.
-    Raises ValueError for a `pieces` below 1.
+    Raises ValueError for a `pieces` below 1, TypeError for one that is not whole.
     """
 
     def __init__(self, pieces: int = 2) -> None:
-        self.pieces = whole_number("Maxout: pieces", pieces)
+        self.pieces = whole_number("Maxout: pieces", pieces, 1)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x: (…, out · pieces) → y: (…, out). Raises InputError for another last dimension."""

@@ -5,7 +5,8 @@ import warnings
 
 import numpy as np
 
-from manual.nn.module import Module, check_array, overflowing
+from manual.checks import check_array
+from manual.nn.module import Module, overflowing
 
 
 class Softmax(Module):

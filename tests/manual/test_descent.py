@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import manual
+from manual.checks import DtypeError, InputError
 from manual.descent import _solve, newton_raphson, steepest_descent
-from manual.nn.module import DtypeError, InputError
 
 RNG = np.random.default_rng
 FLOATS = [np.float32, np.float64, np.longdouble]
@@ -499,8 +499,8 @@ NUMBERS = [
     ({"tolerance": np.nan}, ValueError, "tolerance must be .* got nan"),
     ({"tolerance": np.inf}, ValueError, "tolerance must be .* got inf"),
     ({"max_iterations": 0}, ValueError, "max_iterations must be a whole number >= 1, got 0"),
-    ({"max_iterations": 3.0}, ValueError, "max_iterations must be .* got 3.0"),
-    ({"max_iterations": True}, ValueError, "max_iterations must be .* got True"),
+    ({"max_iterations": 3.0}, TypeError, "max_iterations must be .* got 3.0"),
+    ({"max_iterations": True}, TypeError, "max_iterations must be .* got True"),
     ({"limit": 0}, ValueError, "limit must be > 0, got 0"),
     ({"limit": np.nan}, ValueError, "limit must be > 0, got nan"),
     ({"start": "2"}, TypeError, "start: expected a number or an array, got str"),

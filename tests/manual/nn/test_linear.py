@@ -180,17 +180,17 @@ def test_backward_before_forward():
 
 @pytest.mark.parametrize("bad", [2.0, True, "3", None], ids=repr)
 def test_sizes_that_are_no_whole_numbers(bad):
-    with pytest.raises(TypeError, match=f"in_features must be a whole number, got {bad!r}"):
+    with pytest.raises(TypeError, match=f"in_features must be a whole number >= 0, got {bad!r}"):
         nn.Linear(bad, 3)
-    with pytest.raises(TypeError, match=f"out_features must be a whole number, got {bad!r}"):
+    with pytest.raises(TypeError, match=f"out_features must be a whole number >= 0, got {bad!r}"):
         nn.Linear(3, bad)
 
 
 def test_negative_sizes():
     for error in (RuntimeError, ValueError):  # RuntimeError is torch's
-        with pytest.raises(error, match="in_features must be >= 0, got -1"):
+        with pytest.raises(error, match="in_features must be a whole number >= 0, got -1"):
             nn.Linear(-1, 3)
-        with pytest.raises(error, match="out_features must be >= 0, got -2"):
+        with pytest.raises(error, match="out_features must be a whole number >= 0, got -2"):
             nn.Linear(3, -2)
 
 

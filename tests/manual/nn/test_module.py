@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from manual import nn
-from manual.nn.module import check_array, check_size
+from manual.checks import check_array
 from manual.nn.parameter import runs
 from torch_ref import twin
 
@@ -350,14 +350,3 @@ def test_check_array():
         check_array("a", nn.Parameter(array))
     with pytest.raises(TypeError, match=r"a: expected float32, .*, got >f8"):
         check_array("a", array.astype(">f8"))
-
-
-def test_check_size():
-    assert [check_size("n", size) for size in (0, 3, np.int64(2))] == [0, 3, 2]
-    assert type(check_size("n", np.int64(2))) is int
-    for bad in (1.0, True, "2", None, np.float64(2)):
-        with pytest.raises(TypeError, match="n must be a whole number, got"):
-            check_size("n", bad)
-    for error in (ValueError, RuntimeError):
-        with pytest.raises(error, match="n must be >= 0, got -1"):
-            check_size("n", -1)

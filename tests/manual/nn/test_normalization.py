@@ -430,7 +430,7 @@ def test_backward_before_forward():
 
 @pytest.mark.parametrize("bad", [2.0, True, "3", None], ids=repr)
 def test_sizes_that_are_no_whole_numbers(bad):
-    with pytest.raises(TypeError, match=f"num_features must be a whole number, got {bad!r}"):
+    with pytest.raises(TypeError, match=f"num_features must be a whole number >= 0, got {bad!r}"):
         nn.BatchNorm1d(bad)
     with pytest.raises(TypeError):
         torch.nn.BatchNorm1d(bad)
@@ -438,7 +438,7 @@ def test_sizes_that_are_no_whole_numbers(bad):
 
 def test_bad_options():
     for error in (ValueError, RuntimeError):
-        with pytest.raises(error, match="num_features must be >= 0, got -1"):
+        with pytest.raises(error, match="num_features must be a whole number >= 0, got -1"):
             nn.BatchNorm1d(-1)
     for eps in (-1e-9, np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match="eps must be a finite number >= 0, got"):

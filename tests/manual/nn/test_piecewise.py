@@ -189,9 +189,10 @@ def test_prelu_refuses_other_dtypes():
 
 @pytest.mark.parametrize("bad", [0, -1, 1.0, 2.5, "2", None, True, np.nan], ids=repr)
 def test_counts_must_be_whole(bad):
-    with pytest.raises(ValueError, match=r"PReLU: num_parameters must be a whole number >= 1, got"):
+    error = ValueError if type(bad) is int else TypeError
+    with pytest.raises(error, match=r"PReLU: num_parameters must be a whole number >= 1, got"):
         nn.PReLU(bad)
-    with pytest.raises(ValueError, match=r"Maxout: pieces must be a whole number >= 1, got"):
+    with pytest.raises(error, match=r"Maxout: pieces must be a whole number >= 1, got"):
         nn.Maxout(bad)
 
 
