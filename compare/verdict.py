@@ -73,9 +73,11 @@ class Comparison:
 def describe(row: pd.Series) -> str:
     """One failing row in words."""
     if row.verdict == "mismatch":
+        values = f"manual {_value(row.manual)} and torch {_value(row.torch)} at {list(row.worst)}"
+        if not np.isfinite(row.allowed):
+            return f"{values} differ, and there is no bound on what rounding may do"
         return (
-            f"manual {_value(row.manual)} and torch {_value(row.torch)} at {list(row.worst)} "
-            f"differ by {row.used:.3g} times what rounding allows ({row.allowed:.3g})"
+            f"{values} differ by {row.used:.3g} times what rounding allows ({row.allowed:.3g})"
         )
     if row.verdict == "nonfinite":
         values = f"manual {_value(row.manual)}, torch {_value(row.torch)}"

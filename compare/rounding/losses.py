@@ -78,24 +78,28 @@ def _bce(criterion, r, z, y, loss, s):
     return (r.libm + 4 * r.u) * _weight(criterion) * parts
 
 
-def _bce_logits_parts(criterion, y) -> tuple[np.ndarray, np.ndarray]:
-    """|pos_weight y| and |1 − y|."""
+def _bce_logits_parts(criterion, y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """|pos_weight y|, |1 − y|, and what 1 + (pos_weight − 1) y is a sum of."""
     pos_weight = 1.0 if criterion.pos_weight is None else criterion.pos_weight.numpy()
-    return np.abs(pos_weight * y), np.abs(1 - y)
+    return np.abs(pos_weight * y), np.abs(1 - y), 1 + np.abs((pos_weight - 1) * y)
 
 
 def _bce_logits(criterion, r, z, y, loss, s):
-    """(1 − y) z + (1 − y + t) (log1p(e^−|z|) + max(−z, 0)), t = pos_weight y."""
-    t, rest = _bce_logits_parts(criterion, y)
+    """(1 − y) z + (1 + (pos_weight − 1) y) (log1p(e^−|z|) + max(−z, 0))."""
+    t, rest, factor = _bce_logits_parts(criterion, y)
     inner = np.log1p(np.exp(-np.abs(z))) + np.maximum(-z, 0)
-    return _weight(criterion) * (4 * r.u * rest * np.abs(z) + 2 * r.libm * (t + rest) * inner)
+    rounded = 4 * r.u * rest * np.abs(z) + (2 * r.libm * (t + rest) + 3 * r.u * factor) * inner
+    return _weight(criterion) * rounded
 
 
 def _bce_logits_slope(criterion, r, z, y, loss, s):
-    """(1 − y + t) σ − t."""
-    t, rest = _bce_logits_parts(criterion, y)
+    """(t + 1 − y) σ − t, t = pos_weight y; without pos_weight σ − y."""
+    t, rest, _ = _bce_logits_parts(criterion, y)
     sigma = np.exp(-np.logaddexp(0, -z))
-    return _weight(criterion) * ((r.libm + 5 * r.u) * (t + rest) * sigma + 3 * r.u * t)
+    rounded = (r.libm + 5 * r.u) * (t + rest) * sigma + 3 * r.u * t
+    if criterion.pos_weight is not None:
+        rounded = rounded + 2 * r.u * (t + 1 + np.abs(y)) * sigma
+    return _weight(criterion) * rounded
 
 
 _elementwise(torch.nn.L1Loss, lambda criterion, r, z, y, loss, s: 2 * r.u * loss, lambda *args: 0.0)

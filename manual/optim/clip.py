@@ -21,7 +21,8 @@ def clip_grad_norm_(
         g ← g · min(1, max_norm / (‖g‖ + 1e-6))        ‖g‖: the norm of all gradients as one vector
 
     norm_type: p of (Σ|gᵢ|ᵖ)^(1/p); inf for the largest |gᵢ|. Returns ‖g‖ from before, in the
-    gradients' dtype. A parameter whose grad is None does not count.
+    gradients' dtype, right wherever that dtype can hold it (torch's squares overflow before). A
+    parameter whose grad is None does not count.
 
     Raises RuntimeError, before anything is scaled, where the norm is not finite, if asked to
     (otherwise gradients become 0 or NaN, as in torch); ValueError for a max_norm or norm_type

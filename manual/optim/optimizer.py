@@ -62,6 +62,8 @@ class Optimizer:
                 f"got {', '.join(map(repr, param_group))}"
             )
         own = param_group["params"]
+        if isinstance(own, set):
+            raise TypeError("a group's params need an order that stays, got a set")
         own = [own] if isinstance(own, Parameter) else list(own)
         seen = {id(p) for group in self.param_groups for p in group["params"]}
         for p in own:
