@@ -318,3 +318,46 @@ def test_a_channel_that_float32_makes_constant_is_scaled_by_all_that_eps_allows(
     assert np.ptp(x.astype(np.float32)) == 0
     ey, _ = rule(torch.nn.BatchNorm1d(1, affine=False), SINGLE, {}, x, ex)
     assert (ey >= U * 1e7 / np.sqrt(1e-5)).all()
+
+
+# A module without a rule.
+
+
+class Swish(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.beta = torch.nn.Parameter(torch.tensor(1.5))
+        self.mix = torch.nn.Parameter(torch.linspace(-1, 1, 25).reshape(5, 5))
+
+    def forward(self, x):
+        return (x * torch.sigmoid(self.beta * x)) @ self.mix
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_black_box_rule_covers_the_error_of_a_module_without_a_rule(seed):
+    """Against its own float32-to-float64 distance, on inputs with an error of their own."""
+    g = np.random.default_rng(seed)
+    r = Rounding.of(np.dtype(np.float32))
+    single, double = Swish(), Swish().double()
+    x = g.normal(size=(8, 5)) * 10 ** g.uniform(-1, 1)
+    ex = 1e-6 * np.abs(x)
+    theta = {n: (p.detach().numpy(), np.zeros(p.shape)) for n, p in double.named_parameters()}
+    ey, backward = rule(double, r, theta, x, ex)
+    dy = g.normal(size=(8, 5))
+    edx, gradients = backward(dy, np.zeros_like(dy))
+    point = torch.tensor(x).requires_grad_()
+    exact = double(point)
+    exact.backward(torch.from_numpy(dy))
+    moved = torch.tensor(x + ex * g.choice([-1, 1], x.shape)).float().requires_grad_()
+    rounded = single(moved)
+    rounded.backward(torch.from_numpy(dy).float())
+
+    def error(a, b):
+        return (a.detach().double() - b.detach()).abs().numpy()
+
+    assert (error(rounded, exact) <= ey).all()
+    assert (error(moved.grad, point.grad) <= edx).all()
+    for name, p in single.named_parameters():
+        distance = error(p.grad, dict(double.named_parameters())[name].grad)
+        assert (distance <= gradients[name]).all(), name
+    assert ey.max() < 1e-2 * exact.detach().abs().max()

@@ -234,6 +234,32 @@ def decay_free(kind):
     return {"weight_decay": 0.0} if kind is torch.optim.AdamW else {}
 
 
+@pytest.mark.parametrize("betas", [(0.0, 0.75), (0.5, 0.75), (0.9, 0.5), (0.9, 0.999)])
+def test_the_cap_of_adam_is_reached_by_gradients_in_proportion_to_both_weights(betas):
+    r, steps = Rounding(u=1e-30, tiny=0.0), 5
+    p = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer, state = torch.optim.Adam([p], lr=1.0, betas=betas, eps=1e-30), {}
+    for k in reversed(range(steps)):
+        before = p.item()
+        p.grad = torch.tensor([(betas[0] / betas[1]) ** k]).double()
+        optimizer.step()
+        nothing = Ball(np.array([1e-9]), np.array([1.0]), r)
+        zero = Ball(np.zeros(1), 0.0, r)
+        moved = update_rule(optimizer, optimizer.param_groups[0], zero, nothing, state)
+    cap = moved.e[0] - abs(moved.value[0])
+    np.testing.assert_allclose(before - p.item(), cap, rtol=1e-5)
+
+
+def test_where_rounding_consumes_the_variance_of_equal_gradients_nothing_is_certain():
+    """α = 0.1: after ten of them α^t v is 10⁻¹⁰ v, and float32 divides by eps."""
+    p = torch.zeros(1, requires_grad=True)
+    optimizer, state = torch.optim.RMSprop([p], lr=1.0, alpha=0.1, centered=True), {}
+    for _ in range(10):
+        gradient, zero = Ball(np.ones(1), np.ones(1), FLOAT32), Ball(np.zeros(1), 0.0, FLOAT32)
+        moved = update_rule(optimizer, optimizer.param_groups[0], zero, gradient, state)
+    assert moved.e == np.inf
+
+
 def test_an_optimizer_without_a_rule_says_so():
     optimizer = torch.optim.Adadelta([torch.zeros(1)])
     ball = Ball(np.zeros(1), 0.0, NONE)
@@ -281,7 +307,7 @@ def test_what_is_certainly_not_clipped_is_only_multiplied_by_1():
 
 
 def test_values_are_clipped_with_the_errors_of_what_is_not():
-    value, e = np.array([0.2, -0.2, 0.499, -0.6, 3.0, 0.501]), np.full(6, 0.01)
+    value, e = np.array([0.2, -0.499, 0.499, -0.6, 3.0, 0.501]), np.full(6, 0.01)
     norm, [out] = clip_rule(partial(clip_grad_value_, clip_value=0.5), [Ball(value, e, NONE)])
     assert norm is None
     np.testing.assert_array_equal(out.value, np.clip(value, -0.5, 0.5))
