@@ -76,9 +76,7 @@ def describe(row: pd.Series) -> str:
         values = f"manual {_value(row.manual)} and torch {_value(row.torch)} at {list(row.worst)}"
         if not np.isfinite(row.allowed):
             return f"{values} differ, and there is no bound on what rounding may do"
-        return (
-            f"{values} differ by {row.used:.3g} times what rounding allows ({row.allowed:.3g})"
-        )
+        return f"{values} differ by {row.used:.3g} times what rounding allows ({row.allowed:.3g})"
     if row.verdict == "nonfinite":
         values = f"manual {_value(row.manual)}, torch {_value(row.torch)}"
         return f"not finite at {list(row.worst)}: {values}"

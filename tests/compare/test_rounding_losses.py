@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from compare import assert_equivalent
 from compare.rounding import Rounding, loss_rule
 from manual import nn
 from torch_ref import twin
@@ -190,10 +191,14 @@ def counts(criterion, z, y):
         parts = np.abs(y * np.log(z)) + np.abs((1 - y) * np.log(1 - z))
         return 12 * weight * parts, 8 * weight * np.abs(z - y) / (z * (1 - z))
     if isinstance(criterion, torch.nn.BCEWithLogitsLoss):
-        t = y * (1.0 if criterion.pos_weight is None else POS)
+        pos_weight = 1.0 if criterion.pos_weight is None else POS
+        t, factor = y * pos_weight, 1 + np.abs(pos_weight - 1) * y
         sigma, inner = 1 / (1 + np.exp(-z)), np.log1p(np.exp(-z))
-        of_loss = 4 * (1 - y) * np.abs(z) + 16 * (t + 1 - y) * inner
-        return weight * of_loss, weight * (13 * (t + 1 - y) * sigma + 3 * t)
+        of_loss = 4 * (1 - y) * np.abs(z) + (16 * (t + 1 - y) + 3 * factor) * inner
+        of_slope = 13 * (t + 1 - y) * sigma + 3 * t
+        if criterion.pos_weight is not None:
+            of_slope = of_slope + 2 * (t + 1 + y) * sigma
+        return weight * of_loss, weight * of_slope
     factor = 0.5 if isinstance(criterion, HalfSquaredError) else 1
     # of z − y, of its square, twice as large through it; in the slope one more than the others have
     return 4 * factor * (z - y) ** 2, 2 * factor * np.abs(z - y)
@@ -329,3 +334,15 @@ def test_a_custom_criterion_is_a_black_box_too():
     assert abs(np.abs(np.float32(z) - np.float32(y)).mean() - exact) <= eloss < 1e-4
     assert edz.shape == z.shape
     assert (edz < 1e-4).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_small_pos_weight_is_added_to_1_by_torch(seed):
+    """torch's factor 1 + (q − 1) y and its slope (q y + 1 − y) σ − q y are rounded beside 1."""
+    g = np.random.default_rng(seed)
+    q = (10 ** g.uniform(-7, 2, 4)).astype(np.float32)
+    z = (g.normal(size=(5, 4)) * 10 ** g.uniform(-1, 2)).astype(np.float32)
+    y = np.asarray(g.choice([0, 1, g.uniform(0, 1)], (5, 4)), np.float32)
+    for reduction in ("none", "mean"):
+        criterion = nn.BCEWithLogitsLoss(reduction=reduction, pos_weight=q)
+        assert_equivalent(nn.Identity(), criterion, z, y, seed=seed)

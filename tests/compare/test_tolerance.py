@@ -73,8 +73,9 @@ def test_the_true_error_of_every_case_stays_within_its_half(subject, every_case)
 
 @pytest.mark.parametrize("subject", sorted(SUBJECTS))
 def test_every_case_leaves_little_room_for_a_mistake(subject, every_case):
-    """Of the median entry of a row less than 10⁻³ in float32 and 10⁻¹² in float64, where it is no
-    difference of nearly equal numbers; and of a subject's median case always."""
+    """Of the median entry of a row less than 10⁻³ in float32 and 10⁻¹² in float64, in a subject's
+    median case; and in every case less than ten times that, where the row is no difference of
+    nearly equal numbers."""
     dtype, found = every_case
     limit = 1e-3 if dtype == np.float32 else 1e-12
     shares = defaultdict(list)
@@ -85,7 +86,7 @@ def test_every_case_leaves_little_room_for_a_mistake(subject, every_case):
                 share = np.median((2 * half[kept]) / size[kept])
                 shares[row.partition(".")[0]].append(share)
                 if (subject, row.partition(".")[0]) not in NEAR_0:
-                    assert share < limit, (name, row)
+                    assert share < 10 * limit, (name, row)
     for row, of_cases in shares.items():
         assert np.median(of_cases) < limit, row
 

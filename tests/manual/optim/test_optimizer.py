@@ -384,6 +384,8 @@ def test_bad_arguments(kind):
         make(own[0])
     with pytest.raises(ValueError, match=r"shape \(3, 2\) was given twice"):
         make([*own, own[0]])
+    with pytest.raises(TypeError, match="need an order that stays, got a set"):
+        make([{"params": set(own)}])
     for bad, got in [([own[0].data], "ndarray"), (theirs, "Parameter"), ([own[0], {}], "dict")]:
         with pytest.raises(TypeError, match=f"updates Parameters, got {got}"):
             make(bad)
