@@ -1,8 +1,11 @@
-"""Backprop written by hand in NumPy: torch.nn name for name, each backward beside its forward."""
+"""Backprop written by hand in NumPy: torch.nn name for name, each backward beside its forward.
 
-from manual import descent, init, nn, optim, perceptron, training
-from manual.descent import newton_raphson, steepest_descent
-from manual.perceptron import Perceptron
+A part is loaded when it is first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+
+HOMES = {"Perceptron": "perceptron", "newton_raphson": "descent", "steepest_descent": "descent"}
 
 __all__ = [
     "Perceptron",
@@ -15,3 +18,15 @@ __all__ = [
     "steepest_descent",
     "training",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in HOMES:
+        return getattr(import_module(f"manual.{HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"manual.{name}")
+    raise AttributeError(f"module 'manual' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,10 +3,15 @@
 import subprocess
 import sys
 
+import pytest
+
+import manual
+
 CODE = """
 import sys, numpy
 before = set(sys.modules)
-import manual
+from manual import *
+assert {"manual.nn", "manual.optim", "manual.training", "manual.descent"} <= set(sys.modules)
 new = {name for name in set(sys.modules) - before if not name.startswith("manual")}
 print(*sorted(name for name in new if name.split(".")[0] not in sys.stdlib_module_names))
 """
@@ -35,3 +40,22 @@ print(fitted.stopped)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["epochs"]
+
+
+def test_parts_are_loaded_when_they_are_used():
+    code = """
+import sys, manual
+assert not [name for name in sys.modules if name.startswith("manual.")]
+assert manual.nn.Linear is __import__("manual.nn.linear", fromlist=["Linear"]).Linear
+assert "manual.descent" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_name_is_there_and_no_other():
+    assert dir(manual) == manual.__all__
+    assert all(getattr(manual, name) is not None for name in manual.__all__)
+    assert manual.Perceptron is manual.perceptron.Perceptron
+    assert manual.newton_raphson is manual.descent.newton_raphson
+    with pytest.raises(AttributeError, match="'manual' has no attribute 'Linear'"):
+        manual.Linear  # noqa: B018
