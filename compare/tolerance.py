@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from compare.rounding import Ball, Rounding, buffer_rule, clip_rule, loss_rule, rule, update_rule
-from compare.trace import RESIDUALS, Draw, Run, cotangent, dotted, torch_step
+from compare.trace import RESIDUALS, Draw, Run, cotangent, dotted, lbfgs_state, torch_step
 from torch_ref import modules
 
 PROBES = 8
@@ -178,13 +178,15 @@ class Bounds:
         times the spread of its results when the starting point, and every loss and gradient, is
         moved at random, up or down, by its error."""
         generator = np.random.default_rng(0)
-        names = {id(p): name for name, p in self.run.net.named_parameters()}
-        order = [names[id(p)] for p in self.run.optimizer.param_groups[0]["params"]]
+        of = {id(p): name for name, p in self.run.net.named_parameters()}
+        order = [of[id(p)] for p in self.run.optimizer.param_groups[0]["params"]]
 
         def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
             return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], e.shape))
 
-        spread = {name: np.zeros(self.errors[name].shape) for name in order}
+        names = [f"updated.{name}" for name in order]
+        names += [name for name in self.values if name.startswith("state.")]
+        spread = {name: np.zeros(self.values[name].shape) for name in names}
         for _ in range(PROBES):
             net = copy.deepcopy(before)
             net(x)  # as in the recorded forward: buffers and random numbers move on
@@ -207,13 +209,11 @@ class Bounds:
                 return moved(loss.detach(), self.bounds["loss"])
 
             optimizer.step(closure)
-            for name in order:
-                off = np.abs(own[name].detach().numpy() - self.values[f"updated.{name}"])
+            found = {f"updated.{name}": own[name] for name in order} | lbfgs_state(optimizer)
+            for name in spread.keys() & found.keys():
+                off = np.abs(found[name].numpy(force=True) - self.values[name])
                 spread[name] = np.maximum(spread[name], off)
         r = self.rounding
-        for name in order:
-            size = np.abs(self.values[f"updated.{name}"])
-            self.errors[name] = 4 * spread[name] + 2 * r.u * size + r.tiny
-        for name in self.run.net.state_dict():
-            if f"updated.{name}" in self.values:
-                self.bounds[f"updated.{name}"] = self.errors[name]
+        for name, largest in spread.items():
+            self.bounds[name] = 4 * largest + 2 * r.u * np.abs(self.values[name]) + r.tiny
+        self.errors |= {name: self.bounds[f"updated.{name}"] for name in order}

@@ -11,6 +11,7 @@ from torch_ref import modules
 
 Draw = Callable[[tuple], np.ndarray]
 RESIDUALS = nn.Residual | modules.Residual
+LBFGS = optim.LBFGS | torch.optim.LBFGS
 
 
 class Tensor(NamedTuple):
@@ -133,8 +134,12 @@ def _update(
             if grad is not None
         ]
     if run.optimizer is not None:
-        needs_closure = isinstance(run.optimizer, optim.LBFGS | torch.optim.LBFGS)
-        run.optimizer.step(closure) if needs_closure else run.optimizer.step()
+        if isinstance(run.optimizer, LBFGS):
+            run.optimizer.step(closure)
+            kept = lbfgs_state(run.optimizer)
+            rows += [Tensor(name, "updated", array(value)) for name, value in kept.items()]
+        else:
+            run.optimizer.step()
         rows += [Tensor(f"updated.{n}", "updated", array(v)) for n, (v, _) in named().items()]
     if run.scheduler is not None:
         run.scheduler.step()
@@ -269,6 +274,12 @@ def torch_step(
         lambda: {name: (p, p.grad) for name, p in parameters.items()},
         _array,
     )
+
+
+def lbfgs_state(optimizer: Any) -> dict[str, Any]:
+    """Row name → what its next step starts from: the last direction and the last gradient."""
+    state = optimizer.state_dict()["state"].get(0, {})
+    return {f"state.{k}": state[k] for k in ("d", "prev_flat_grad") if state.get(k) is not None}
 
 
 def _changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> list[Tensor]:

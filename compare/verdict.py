@@ -125,8 +125,8 @@ def compare(
 
     After each step torch's side goes on from manual's weights and buffers, so that a rounding does
     not grow from step to step until nothing can be told; the state of the optimizer (a momentum,
-    say) stays each side's own. Only with L-BFGS, whose state is of the points it came by, both
-    sides go their own way.
+    say) stays each side's own. Only that of L-BFGS, which is of the points it came by, is manual's
+    too, and what its next step starts from is judged: state.d and state.prev_flat_grad.
 
     x, y: as the network and the criterion take them. Without optimizer: one forward and backward.
     scheduler: of that optimizer; takes a step after each of its steps.
@@ -162,9 +162,9 @@ def compare(
     # Without warnings: a value that is not finite is a verdict here.
     with torch.enable_grad(), np.errstate(all="ignore"):
         for step in range(1, steps + 1):
-            if step > 1 and not isinstance(own.optimizer, optim.LBFGS):
-                load(theirs.net, own.net, getattr(torch, x.dtype.name))
-                load(exact.net, own.net, torch.float64)
+            if step > 1:
+                _go_on(theirs, own, getattr(torch, x.dtype.name))
+                _go_on(exact, own, torch.float64)
                 bounds.restart()
 
             def draw(shape: tuple, step: int = step) -> np.ndarray:
@@ -188,6 +188,14 @@ def _twin_run(own: Run, device: str, dtype: torch.dtype | None) -> Run:
     net, criterion, optimizer = twins(own.net, own.criterion, own.optimizer, device, dtype)
     scheduler = None if own.scheduler is None else twin(own.scheduler, optimizer)
     return Run(net, criterion, optimizer, scheduler, own.clip and twin(own.clip))
+
+
+def _go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
+    """Put torch's side where manual's stands."""
+    load(side.net, own.net, dtype)
+    if isinstance(own.optimizer, optim.LBFGS):
+        parameters = [p for group in side.optimizer.param_groups for p in group["params"]]
+        side.optimizer.load_state_dict(twin(own.optimizer, parameters).state_dict())
 
 
 def assert_equivalent(

@@ -53,3 +53,27 @@ def test_a_state_that_is_not_kept_shows_in_the_next_step(monkeypatch):
     failures = run(*setting(dtype=np.float64)).failures
     assert failures.iloc[0].step == 2
     assert failures.iloc[0]["name"].startswith("updated.")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("seed", range(4))
+def test_l_bfgs_passes_step_after_step(seed, line_search_fn, dtype):
+    options = {"max_iter": 3, "line_search_fn": line_search_fn}
+    comparison = run(*setting(optim.LBFGS, dtype, seed, **options), steps=3)
+    assert comparison.passed, comparison
+    assert {"state.d", "state.prev_flat_grad"} <= set(comparison.frame["name"])
+
+
+@pytest.mark.parametrize("key", ["d", "prev_flat_grad"])
+def test_a_state_that_l_bfgs_does_not_keep_shows(monkeypatch, key):
+    step = optim.LBFGS.step
+
+    def forgetful(self, closure):
+        loss = step(self, closure)
+        self._states[0][key] = self._states[0][key] * 1.01
+        return loss
+
+    monkeypatch.setattr(optim.LBFGS, "step", forgetful)
+    failures = run(*setting(optim.LBFGS, np.float64, max_iter=3), steps=2).failures
+    assert (failures.iloc[0].step, failures.iloc[0]["name"]) == (1, f"state.{key}")
