@@ -1,5 +1,6 @@
 """The picture of a benchmark run."""
 
+import argparse
 from io import BytesIO
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def plot(rows: list[dict], title: str, path: Path) -> None:
         axes.grid(axis="y", alpha=0.25)
         axes.set_axisbelow(True)
     save(figure, path)
+
+
+def folder(description: str) -> Path:
+    """The folder that an example was given on its command line, or `results`. Ends the program
+    with the usage for --help, for a second argument, and for what is a file."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", nargs="?", default="results", type=Path, help="for the picture (results)"
+    )
+    chosen = parser.parse_args().folder
+    if chosen.exists() and not chosen.is_dir():
+        parser.error(f"{chosen} is not a folder")
+    return chosen
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -58,7 +58,7 @@ def coverage_table(rows: list[dict], seed: int) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("cases", "steps"):
         table.add_column(name, justify="right")
-    table.add_column("rank of x", no_wrap=True)
+    table.add_column("ranks", no_wrap=True)
     table.add_column("arguments varied", overflow="fold")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))

@@ -56,14 +56,18 @@ def verify(
 def coverage(seed: int) -> list[dict]:
     """What `verify` covers: for each subject its kind ("module", "loss", …), the number of cases
     (both dtypes together), the ranks of their inputs, and the arguments that they give."""
+    empty = {"cases": 0, "steps": 0}
     found: dict[str, dict] = {}
     for dtype in DTYPES:
+        for name in homework.PROBLEMS:
+            row = {"subject": HOMEWORK, "kind": HOMEWORK, **empty, "ranks": set(), "arguments": {}}
+            row = found.setdefault(HOMEWORK, row)
+            row["cases"] += 2  # against the exact values, and against one another
+            row["steps"] += 2
+            row["ranks"].add(homework.problem(name, dtype)[3].ndim)
         for case in cases(dtype, np.random.default_rng(seed)):
-            row = found.setdefault(
-                case.subject,
-                {"subject": case.subject, "kind": case.kind, "cases": 0, "steps": 0}
-                | {"ranks": set(), "arguments": {}},
-            )
+            row = {"subject": case.subject, "kind": case.kind, **empty}
+            row = found.setdefault(case.subject, row | {"ranks": set(), "arguments": {}})
             row["cases"] += 1
             row["steps"] += case.steps
             row["ranks"].add(case.x.ndim)

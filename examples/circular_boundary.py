@@ -10,10 +10,9 @@ The boundary is the same for Θ and for any positive multiple of it, so the lear
 after a division by −Θ0. Its size says how sharp the boundary is: where it makes no mistake, the
 loss still falls as Θ grows, and training has no end.
 
-    python examples/circular_boundary.py [FOLDER]      picture: FOLDER/circular_boundary.png
+    python examples/circular_boundary.py [FOLDER]      the picture: FOLDER/circular_boundary.png
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.plot import save
+from benchmarks.plot import folder, save
 from benchmarks.show import console
 from compare.show import plain_table
 from manual import nn, optim
@@ -181,4 +180,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

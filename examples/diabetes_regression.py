@@ -13,7 +13,7 @@ split than from model to model, and so few patients do not show that a network b
 
 Needs scikit-learn, which comes with the `dev` extra: pip install -e '.[dev]'
 
-    python examples/diabetes_regression.py [FOLDER]      picture: FOLDER/diabetes_regression.png
+    python examples/diabetes_regression.py [FOLDER]      the picture: FOLDER/diabetes_regression.png
 """
 
 import sys
@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from threadpoolctl import threadpool_limits
 
 import torch_ref
-from benchmarks.plot import COLOURS, save
+from benchmarks.plot import COLOURS, folder, save
 from benchmarks.show import console
 from compare.show import plain_table
 from manual import nn, optim, training
@@ -222,4 +222,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

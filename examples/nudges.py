@@ -9,11 +9,10 @@ All nine nudges of both observations are computed here by the backward written b
 torch's autograd and by differences of the forward. Beside them stands every figure that the
 lecture prints, and those that are wrong are named.
 
-    python examples/nudges.py [FOLDER]      the picture goes to FOLDER/nudges.png (results)
+    python examples/nudges.py [FOLDER]      the picture: FOLDER/nudges.png
 """
 
 import copy
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.markup import escape
 
-from benchmarks.plot import save
+from benchmarks.plot import folder, save
 from benchmarks.show import console
 from compare.show import plain_table
 from manual import nn
@@ -293,4 +292,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

@@ -11,10 +11,9 @@ Every path of every weight is enumerated, and the sums are compared with the bac
 hand and with torch's autograd. For the second network the lecture notes on neural networks print
 some derivatives as formulas: each is evaluated as printed, and again with its faults mended.
 
-    python examples/paths.py [FOLDER]       the picture goes to FOLDER/paths.png (results)
+    python examples/paths.py [FOLDER]      the picture: FOLDER/paths.png
 """
 
-import sys
 from collections.abc import Callable, Collection
 from itertools import pairwise, product
 from math import prod
@@ -27,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.plot import save
+from benchmarks.plot import folder, save
 from benchmarks.show import console
 from compare.show import plain_table
 from manual import init, nn
@@ -330,4 +329,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

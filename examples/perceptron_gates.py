@@ -9,17 +9,16 @@ The lecture notes on the perceptron print the gates' weights w and thresholds T 
 w ← w − x (C − O), where C is the computed output and O the one to learn. The figures below show
 that this sign is right, and what happens to a reader who takes O for the output instead.
 
-    python examples/perceptron_gates.py [FOLDER]
+    python examples/perceptron_gates.py [FOLDER]      the picture: FOLDER/perceptron_gates.png
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.plot import save
+from benchmarks.plot import folder, save
 from manual import Perceptron
 from manual.perceptron import Fit
 
@@ -32,7 +31,7 @@ GATES = {  # inputs, outputs to learn
 }
 NOTES = {"AND": ([1.0, 1.0], 1.5), "OR": ([1.0, 1.0], 0.5), "NOT": ([-1.0], -0.5)}  # w, T
 MAX_CYCLES = 1000
-LEARNT, PRINTED, ZERO = "#d95f02", "#1b6ca8", "#777777"
+LEARNT, PRINTED = "#d95f02", "#1b6ca8"
 
 
 def learn(name: str) -> tuple[Perceptron, Fit]:
@@ -114,7 +113,7 @@ def print_sign() -> None:
     print("  read the other way round, its sign is wrong and the weights run away:")
     for cycles in (1, 10, 100, 1000):
         w, wrong = printed_rule("AND", cycles, o_is_output=True)
-        print(f"    after {cycles:>4} cycles {vector(w)}, wrong in the last cycle: {wrong}")
+        print(f"    cycle {cycles:>4}: {vector(w)}, wrong in it: {wrong}")
 
 
 def draw_line(axes: Axes, perceptron: Perceptron, **style: object) -> None:
@@ -201,4 +200,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

@@ -9,10 +9,9 @@ suits one minimum can be too large for the other.
 The lecture's f(x1, x2) = x1⁴ x2² + (x1 − 1)² (x2 − 1)⁴ is 0 at (1, 0) and at (0, 1). At (1, 0) it
 is a bowl, and descent is quick. At (0, 1) it has no curvature at all, and descent crawls for ever.
 
-    python examples/steepest_descent.py [FOLDER]
+    python examples/steepest_descent.py [FOLDER]      the picture: FOLDER/steepest_descent.png
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from benchmarks.plot import save
+from benchmarks.plot import folder, save
 from manual import newton_raphson, steepest_descent
 from manual.descent import Descent
 
@@ -113,10 +112,12 @@ def print_plane(paths: dict[tuple[float, float], tuple[Descent, Descent]]) -> No
     print(f"      start  steepest descent, lr = {LR2}    Newton-Raphson")
     print("            iterations             end        f  iter.             end  kind")
     for start, (down, newton) in paths.items():
+        limit = " " if down.converged else "*"
         print(
-            f"{start[0]:5}, {start[1]:4} {down.iterations:10}  {point(down.x)}  {f2(down.x):.1e}"
-            f"{newton.iterations:7}  {point(newton.x)} {newton.kind}"
+            f"{start[0]:5}, {start[1]:4} {down.iterations:10}{limit} {point(down.x)}"
+            f"  {f2(down.x):.1e}{newton.iterations:7}  {point(newton.x)} {newton.kind}"
         )
+    print("* stopped at the limit of iterations, still moving")
 
 
 def point(x: np.ndarray) -> str:
@@ -207,4 +208,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

@@ -11,10 +11,9 @@ vanish the faster: behind a sigmoid they have to be larger, about 1/σ'(0) = 4 t
 clipping to a (min, max) range lifts no gradient that vanishes, for it is inside the range already.
 What it does is to bound gradients that explode, as in the networks with large weights here.
 
-    python examples/vanishing_gradient.py [FOLDER]      picture: FOLDER/vanishing_gradient.png
+    python examples/vanishing_gradient.py [FOLDER]      the picture: FOLDER/vanishing_gradient.png
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from benchmarks.plot import save
+from benchmarks.plot import folder, save
 from benchmarks.show import console
 from compare.show import plain_table
 from manual import init, nn, optim
@@ -209,4 +208,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(folder(__doc__))

@@ -1,5 +1,7 @@
 """What is refused, and how: one error that names the value, what was expected and where."""
 
+from __future__ import annotations  # naming np.random.Generator would import numpy.random
+
 import math
 
 import numpy as np
@@ -50,6 +52,15 @@ def whole_number(what: str, value: int, low: int | None = None) -> int:
     if low is not None and value < low:
         raise InputError(f"{what} must be a whole number{limit}, got {value!r}")
     return int(value)
+
+
+def random_generator(what: str, generator: np.random.Generator | None) -> np.random.Generator:
+    """The generator; a fresh, unseeded one for None. Raises TypeError for anything else."""
+    if generator is None:
+        return np.random.default_rng()
+    if not isinstance(generator, np.random.Generator):
+        raise TypeError(f"{what} must be a numpy.random.Generator, got {type(generator).__name__}")
+    return generator
 
 
 def finite_number(what: str, value: float) -> float:

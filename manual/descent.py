@@ -64,7 +64,7 @@ def steepest_descent(
     TypeError for a start, or a gradient at any point, of another shape, dtype or type.
     """
     x = _start("steepest_descent", start, tolerance, max_iterations, limit)
-    if not isinstance(lr, Real):
+    if isinstance(lr, bool) or not isinstance(lr, Real):
         raise TypeError(f"steepest_descent: lr must be a number, got {lr!r}")
     with np.errstate(over="ignore"):  # 1e60 in float32: looked for right below
         rate = x.dtype.type(lr)
@@ -121,7 +121,7 @@ def newton_raphson(
     trace, reason = _iterate(step, x, tolerance, max_iterations, limit)
     kind = None
     if reason == "converged":
-        with np.errstate(over="ignore", invalid="ignore"):  # `_kind` looks itself
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # `_kind` looks itself
             kind = _kind(curvature(trace[-2]), curvature(trace[-1]))
     return Descent(trace[-1].copy(), np.array(trace), len(trace) - 1, reason, kind)
 
@@ -133,7 +133,7 @@ def _iterate(
     tolerance, limit = np.longdouble(tolerance), np.longdouble(limit)  # they may not fit x's dtype
     trace = [x]
     for _ in range(max_iterations):
-        with np.errstate(over="ignore", invalid="ignore"):  # far out; looked for right below
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for below
             new = step(x)
         if not np.isfinite(new).all():
             return trace, "diverged"
@@ -214,6 +214,9 @@ def _start(
     name: str, start: Point, tolerance: float, max_iterations: int, limit: float
 ) -> np.generic | np.ndarray:
     """The start as a NumPy number or a read-only copy, when all that both take is in order."""
+    for what, value in (("tolerance", tolerance), ("limit", limit)):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name}: {what} must be a number, got {value!r}")
     if not 0 <= tolerance < np.inf:
         raise ValueError(f"{name}: tolerance must be a finite number >= 0, got {tolerance!r}")
     whole_number(f"{name}: max_iterations", max_iterations, 1)

@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from manual.checks import DtypeError, InputError, check_array, float_dtype, whole_number
+from manual.checks import (
+    DtypeError,
+    InputError,
+    check_array,
+    float_dtype,
+    random_generator,
+    whole_number,
+)
 
 
 class Fit(NamedTuple):
@@ -115,11 +122,8 @@ class Perceptron:
         whole_number("Perceptron: max_cycles", max_cycles, 1)
         x = self._checked(x)
         target = _labels(y, len(x))
-        if generator is not None and not isinstance(generator, np.random.Generator):
-            raise TypeError(
-                "Perceptron: generator must be a numpy.random.Generator, "
-                f"got {type(generator).__name__}"
-            )
+        if generator is not None:
+            random_generator("Perceptron: generator", generator)
         weight, bias = self.weight.copy(), self.bias
         corrections, weights, biases = [], [weight.copy()], [bias]
         order = range(len(x))

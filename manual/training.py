@@ -9,6 +9,7 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int | None,
-    generator: np.random.Generator,
+    generator: np.random.Generator | None,
     scale: float | None = None,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     patience: int | None = None,
@@ -110,16 +111,18 @@ def fit(
     batch is converted to the network's dtype and multiplied by it. y: (n, …).
     criterion: one with a scalar loss (reduction "mean" or "sum").
     batch_size: 1 is descent sample by sample, None the whole batch (which is not shuffled).
+    generator: draws the order; not needed for the whole batch, None will do.
     validation: (x, y) for a loss at the end of every epoch; patience: stop after that many epochs
-    without a better one and restore the weights (and buffers) of the best; tolerance: stop when no
-    weight changed by more than this in an epoch: w_new ≈ w_old.
+    without a better one. Where it is given, the network ends with the weights (and buffers) of the
+    best epoch, whatever it stopped for. tolerance: stop when no weight changed by more than this
+    in an epoch: w_new ≈ w_old.
     clip: called with the parameters between backward and update, as
     functools.partial(optim.clip_grad_norm_, max_norm=1.0); scheduler: takes a step after every
     epoch; callback: called with each `Epoch`, stops on True.
 
     Raises TypeError for data that is no array and a generator that is none, ValueError for sizes
-    that do not fit, FloatingPointError when the loss (at once, with epoch and step) or a weight
-    (at the end of the epoch) is no longer finite.
+    that do not fit, FloatingPointError when the loss (at once, with epoch and step), a weight or
+    the validation loss (at the end of the epoch) is no longer finite.
     """
     check_data(x, y, validation)
     dtype = _dtype(net)
@@ -175,7 +178,7 @@ def train(
     set_training: Callable[[bool], object],
     epochs: int,
     batch_size: int | None,
-    generator: np.random.Generator,
+    generator: np.random.Generator | None,
     validate: Callable[[], float] | None,
     patience: int | None,
     tolerance: float | None,
@@ -245,6 +248,8 @@ def check_data(x: Any, y: Any, validation: Any) -> None:
         for name, array in zip("xy", pair, strict=True):
             if not isinstance(array, np.ndarray):
                 raise TypeError(f"fit: {where}{name} must be an array, got {type(array).__name__}")
+            if array.ndim == 0:
+                raise ValueError(f"fit: {where}{name} must have samples, got a 0-d array")
         sizes = tuple(len(array) for array in pair)
         if sizes[0] != sizes[1] or sizes[0] == 0:
             raise ValueError(f"fit: {where}x and y need equally many samples (>= 1), got {sizes}")
@@ -264,5 +269,7 @@ def _check(reduction, epochs, batch_size, generator, validate, patience, toleran
             raise ValueError(f"fit: {name} must be a whole number >= 1, got {value!r}")
     if patience is not None and validate is None:
         raise ValueError("fit: patience (early stopping) needs validation data")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real | None):
+        raise TypeError(f"fit: tolerance must be a number, got {tolerance!r}")
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise ValueError(f"fit: tolerance must be a finite number >= 0, got {tolerance!r}")

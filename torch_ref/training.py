@@ -56,7 +56,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int | None,
-    generator: np.random.Generator,
+    generator: np.random.Generator | None,
     scale: float | None = None,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     patience: int | None = None,

@@ -83,8 +83,8 @@ class BCEWithLogitsLoss(_BinaryLoss):
 
     L_i = −w_i [q_i y_i log σ(x_i) + (1 − y_i) log σ(−x_i)],     σ(−x) = 1 − σ(x)
 
-    prediction: logits x of any rank; target y: any numbers of the same shape. weight w and
-    pos_weight q (what a "yes" counts for): None, or of any shape that broadcasts to the
+    prediction: logits x of any rank; target y: any finite numbers of the same shape. weight w
+    and pos_weight q (what a "yes" counts for): None, or of any shape that broadcasts to the
     prediction's without making it larger; "mean" divides by the number of elements.
     A logit of ±∞ costs 0 where it is right, and ∞ where it is wrong.
     """
@@ -105,6 +105,11 @@ class BCEWithLogitsLoss(_BinaryLoss):
         """−log σ(±x) = log(1 + e^∓x) = max(∓x, 0) + log(1 + e^−|x|): nothing overflows, and for
         either target small losses keep their digits."""
         self._check(prediction, target)
+        if not np.isfinite(target).all():
+            at = tuple(int(i) for i in np.argwhere(~np.isfinite(target))[0])
+            raise InputError(
+                f"BCEWithLogitsLoss: target: expected finite numbers, got {target[at]} at {at}"
+            )
         self._check_factor("weight", prediction)
         self._check_factor("pos_weight", prediction)
         x, yes, no = prediction, self._yes(target), 1 - target

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from manual.checks import check_array
+from manual.checks import check_array, whole_number
 from manual.nn.module import Module, overflowing
 from manual.nn.parameter import Parameter
 
@@ -100,6 +100,7 @@ class Sequential(Module):
             part = Sequential()  # filled afterwards, so that no parameter is moved
             part._children = dict(list(self._children.items())[index])
             return part
+        index = whole_number("Sequential: index", index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"Sequential: index {index} is out of range for {len(self)} modules")
         return list(self._children.values())[index]

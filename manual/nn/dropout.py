@@ -4,7 +4,7 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 
 import numpy as np
 
-from manual.checks import check_array
+from manual.checks import InputError, check_array, random_generator
 from manual.nn.module import Module, overflowing
 
 
@@ -19,9 +19,9 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None) -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p has to be between 0 and 1, got {p!r}")
+            raise InputError(f"Dropout: p has to be between 0 and 1, got {p!r}")
         self.p = float(p)
-        self.generator = np.random.default_rng() if generator is None else generator
+        self.generator = random_generator("Dropout: generator", generator)
 
     @overflowing
     def forward(self, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from manual import init
-from manual.checks import InputError, check_array, float_dtype, whole_number
+from manual.checks import InputError, check_array, float_dtype, random_generator, whole_number
 from manual.nn.module import Module, overflowing
 from manual.nn.parameter import Parameter
 
@@ -37,7 +37,7 @@ class Linear(Module):
         self.in_features = whole_number("Linear: in_features", in_features, 0)
         self.out_features = whole_number("Linear: out_features", out_features, 0)
         dtype = float_dtype("Linear", dtype)
-        generator = np.random.default_rng() if generator is None else generator
+        generator = random_generator("Linear: generator", generator)
         self.weight = Parameter(np.empty((in_features, out_features), dtype).T)
         if self.weight.size:
             init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=generator)

@@ -49,6 +49,9 @@ class Module:
             if isinstance(value, Module):
                 yield name, value
 
+    def children(self) -> Iterator["Module"]:
+        return (module for _, module in self.named_children())
+
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """(dotted path, module) of this module ("") and of every one inside, outside first."""
         yield prefix, self
@@ -98,6 +101,15 @@ class Module:
 
     def buffers(self) -> Iterator[np.ndarray]:
         return (b for _, b in self.named_buffers())
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or fill them with zeros. A backward overwrites gradients: this is
+        for a parameter that the next backward does not reach."""
+        for p in self.parameters():
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad[...] = 0
 
     def flatten_parameters(self) -> None:
         """Put all parameters into one flat buffer, in order. A `Sequential` does so when made."""

@@ -100,7 +100,7 @@ class StepLR(LRScheduler):
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
         _check_period("StepLR: step_size", step_size)
-        check_number("StepLR: gamma", gamma)
+        check_number("StepLR: gamma", gamma, 0)
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
@@ -116,13 +116,13 @@ class ExponentialLR(LRScheduler):
     """lr ← gamma · lr every epoch, as torch.optim.lr_scheduler.ExponentialLR:
     base_lr · gamma^epoch.
 
-    Raises ValueError for a gamma that is not finite.
+    Raises ValueError for a gamma that is negative or not finite.
     """
 
     _numbers = ("gamma",)
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        check_number("ExponentialLR: gamma", gamma)
+        check_number("ExponentialLR: gamma", gamma, 0)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 

@@ -151,7 +151,8 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": {number of a parameter: its state by name}, "param_groups": [the options, and
-        in "params" the numbers of the parameters]}, in torch's layout; copies."""
+        in "params" the numbers of the parameters]}, in torch's layout, with arrays for
+        tensors; copies."""
         state, groups, first = {}, [], 0
         for group, own in zip(self.param_groups, self._states, strict=True):
             state |= {first + i: entry for i, entry in self._entries(group, own)}

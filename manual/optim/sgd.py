@@ -17,7 +17,6 @@ class SGD(Optimizer):
         v ← momentum · v + (1 − dampening) · g     (the first time v = g)
         d = g + momentum · v with nesterov, v with momentum, g without
 
-    params: parameters, or dicts {"params": …, "lr": …, …} whose options override the others.
     Raises ValueError for negative lr, momentum or weight_decay, for nesterov without momentum or
     with dampening (a group may have them, as in torch: momentum 0 there is none), for no parameter
     and for one that comes twice.

@@ -111,7 +111,9 @@ def test_cases_vary_ranks_and_widths(every_case):
 
 def test_the_list_counts_the_cases(every_case):
     rows = {row["subject"]: row for row in verify.coverage(0)}
-    assert set(rows) == set(PUBLIC)
+    assert set(rows) == {*PUBLIC, "homework"}
+    homework = rows.pop("homework")
+    assert (homework["kind"], homework["cases"], homework["ranks"]) == ("homework", 8, "2")
     for name, row in rows.items():
         assert row["cases"] == 2 * sum(case.subject == name for case in every_case)
     kinds = {"Tanh": "module", "L1Loss": "loss", "Adam": "optimizer", "StepLR": "schedule"}

@@ -1,6 +1,9 @@
 """The gates' figures against the rule written down once more, in whole numbers."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -84,9 +87,22 @@ def test_the_sign_of_the_printed_rule(lines):
     """C − O is computed minus desired: with O for the output every correction is backwards."""
     (right,) = (line for line in lines if "C computed" in line)
     assert numbers(right) == [*rule(TABLES["AND"], 1000)[0], 0]
-    after = [numbers(line) for line in lines if line.lstrip().startswith("after ")]
+    after = [numbers(line) for line in lines if line.lstrip().startswith("cycle ")]
     assert [n[0] for n in after] == [1, 10, 100, 1000]
     for cycles, *w, wrong in after:
         expected, corrections = rule(TABLES["AND"], cycles, sign=-1)
         assert w == expected == [cycles, cycles, 3 * cycles]
         assert wrong == corrections[-1] == 3
+
+
+@pytest.mark.parametrize("arguments", [["a", "b"], ["--folder"], [__file__]])
+def test_bad_arguments_end_with_one_line(arguments, tmp_path):
+    """As in every example: nothing is made, and no picture is drawn."""
+    script = Path(__file__).parents[2] / "examples" / "perceptron_gates.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from manual.checks import finite_number, float_dtype, whole_number
+from manual import nn
+from manual.checks import finite_number, float_dtype, random_generator, whole_number
 
 
 def test_whole_numbers():
@@ -38,3 +39,15 @@ def test_dtypes():
     for bad in (np.float16, np.int64, complex, bool):
         with pytest.raises(TypeError, match=f"A: dtype must be float32.* got {np.dtype(bad)}"):
             float_dtype("A", bad)
+
+
+def test_generators():
+    own = np.random.default_rng(0)
+    assert random_generator("A: generator", own) is own
+    assert isinstance(random_generator("A: generator", None), np.random.Generator)
+    for bad in (42, True, np.random.RandomState(0), np.random):
+        kind = type(bad).__name__
+        with pytest.raises(TypeError, match=f"Dropout: generator must be .*got {kind}"):
+            nn.Dropout(0.5, bad)
+        with pytest.raises(TypeError, match=f"Linear: generator must be .*got {kind}"):
+            nn.Linear(2, 3, generator=bad)

@@ -583,3 +583,16 @@ def test_refused_derivatives(start, value, error, text):
 def test_a_hessian_of_a_vectors_shape():
     with pytest.raises(InputError, match=r"hessian: expected shape \(2, 2\), got \(2,\)"):
         newton_raphson(lambda x: x, lambda x: np.ones(2), np.ones(2))
+
+
+def test_a_gradient_that_divides_by_0_has_diverged():
+    with np.errstate(divide="raise"):
+        result = steepest_descent(np.log, 0.0, lr=0.1)
+    assert result.reason == "diverged"
+
+
+@pytest.mark.parametrize("name", ["lr", "tolerance", "limit"])
+@pytest.mark.parametrize("bad", [True, None, "1"])
+def test_numbers_that_are_none_are_named(name, bad):
+    with pytest.raises(TypeError, match=f"steepest_descent: {name} must be a number, got {bad!r}"):
+        steepest_descent(lambda x: x, 1.0, **{"lr": 0.1, name: bad})

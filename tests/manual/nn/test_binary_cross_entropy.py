@@ -255,3 +255,11 @@ def test_factors_of_another_kind():
                 kind(**{name: bad})
         with pytest.raises(TypeError, match=f"{name}: expected dtype float64, got float32"):
             kind(**{name: np.ones(3, np.float32)})(x, x)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_targets_of_logits_are_finite(bad):
+    """With an infinite one the loss may be ∞ − ∞."""
+    target = np.array([[0.5, 1.0], [bad, 0.0]])
+    with pytest.raises(ValueError, match=rf"target: expected finite.*got {bad} at \(1, 0\)"):
+        nn.BCEWithLogitsLoss()(np.ones((2, 2)), target)

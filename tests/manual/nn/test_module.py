@@ -350,3 +350,20 @@ def test_check_array():
         check_array("a", nn.Parameter(array))
     with pytest.raises(TypeError, match=r"a: expected float32, .*, got >f8"):
         check_array("a", array.astype(">f8"))
+
+
+def test_gradients_are_forgotten_or_zeroed():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    first, *_, last = net.parameters()
+    last.grad = np.ones(last.shape, np.float32)
+    net.zero_grad(set_to_none=False)
+    assert first.grad is None
+    assert np.array_equal(last.grad, np.zeros(last.shape))
+    net.zero_grad()
+    assert [p.grad for p in net.parameters()] == [None] * 4
+
+
+def test_children_are_the_modules_directly_inside():
+    inner = nn.Sequential(nn.Tanh())
+    net = nn.Sequential(nn.Linear(2, 3), inner)
+    assert list(net.children()) == [net[0], inner]

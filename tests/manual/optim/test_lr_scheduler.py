@@ -267,3 +267,12 @@ def test_arguments_are_torchs():
         assert [(p.name, p.default) for p in own.values()] == [
             (p.name, p.default) for p in theirs.values()
         ]
+
+
+def test_a_negative_gamma_is_refused_when_made():
+    """The optimizer would refuse the learning rate that it leads to."""
+    optimizer = optim.SGD([nn.Parameter(np.ones(2))], 0.1)
+    with pytest.raises(ValueError, match="StepLR: gamma must be a finite number >= 0, got -1"):
+        optim.StepLR(optimizer, 3, gamma=-1)
+    with pytest.raises(ValueError, match="ExponentialLR: gamma must be a finite number >= 0"):
+        optim.ExponentialLR(optimizer, -0.5)
