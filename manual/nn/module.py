@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from manual.checks import FLOATS, InputError
-from manual.nn.parameter import Parameter, flatten
+from manual.nn.parameter import Parameter, flatten, zero_grad
 
 # For a forward or backward whose result may be too large for the dtype: inf, as in torch.
 overflowing = np.errstate(over="ignore")
@@ -105,11 +105,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or fill them with zeros. A backward overwrites gradients: this is
         for a parameter that the next backward does not reach."""
-        for p in self.parameters():
-            if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                p.grad[...] = 0
+        zero_grad(self.parameters(), set_to_none)
 
     def flatten_parameters(self) -> None:
         """Put all parameters into one flat buffer, in order. A `Sequential` does so when made."""

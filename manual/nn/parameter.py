@@ -172,3 +172,12 @@ def runs(parameters: Iterable[Parameter]) -> Iterator[tuple[np.ndarray, np.ndarr
     """
     for flat, start, stop in _runs(parameters):
         yield flat.data[start:stop], flat.grad[start:stop]
+
+
+def zero_grad(parameters: Iterable[Parameter], set_to_none: bool) -> None:
+    """Forget the gradients, or fill those that there are with zeros."""
+    for p in parameters:
+        if set_to_none:
+            p.grad = None
+        elif p.grad is not None:
+            p.grad[...] = 0

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from manual.nn.parameter import Parameter, runs
+from manual.nn.parameter import Parameter, runs, zero_grad
 
 KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
 
@@ -85,11 +85,8 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or fill them with zeros. A backward overwrites gradients: this is
         for a parameter that the next backward does not reach."""
-        for p in (p for group in self.param_groups for p in group["params"]):
-            if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                p.grad[...] = 0
+        for group in self.param_groups:
+            zero_grad(group["params"], set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters from their gradients, which stay as they are.

@@ -231,6 +231,40 @@ def test_a_real_network(kind, options):
         assert np.abs(net.state_dict()[name] - before[name]).max() > 1e-3
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("lr", "line_search_fn"), [(0.5, None), (1.0, "strong_wolfe")])
+def test_l_bfgs_on_a_logistic_regression(lr, line_search_fn, seed):
+    """100 steps of one iteration each. The loss is convex; where it is not, or with lr far below 1
+    and no line search, L-BFGS amplifies a rounding of the start to 1e-4, in torch alone as well."""
+    rng = RNG(seed)
+    net, criterion = nn.Linear(3, 2, dtype=np.float64, generator=rng), nn.BCEWithLogitsLoss()
+    options = {"lr": lr, "max_iter": 1, "line_search_fn": line_search_fn}
+    optimizer = optim.LBFGS(net.parameters(), **options)
+    theirs, their_criterion, their_optimizer = twins(net, criterion, optimizer)
+    x = rng.normal(size=(40, 3))
+    y = (rng.uniform(size=(40, 2)) < 1 / (1 + np.exp(-x[:, :2]))).astype(float)
+    tx, ty = torch.tensor(x), torch.tensor(y)
+
+    def closure():
+        loss = criterion(net(x), y)
+        net.backward(criterion.backward())
+        return loss
+
+    def their_closure():
+        their_optimizer.zero_grad()
+        loss = their_criterion(theirs(tx), ty)
+        loss.backward()
+        return loss
+
+    losses = []
+    for _ in range(100):
+        losses.append(optimizer.step(closure))
+        their_optimizer.step(their_closure)
+        for name, value in theirs.state_dict().items():
+            np.testing.assert_allclose(net.state_dict()[name], value.numpy(), rtol=0, atol=1e-9)
+    assert losses[-1] < losses[0] - 0.05
+
+
 CHANGES = {
     "SGD": [("momentum", 0.5), ("weight_decay", 0), ("weight_decay", 0.2), ("maximize", True)],
     "Adam": [("betas", (0.5, 0.6)), ("eps", 0.1), ("weight_decay", 0.2), ("maximize", True)],
