@@ -1,5 +1,6 @@
 """Both sides on the same data: every tensor judged, with the reason beside the number."""
 
-from compare.verdict import Comparison, EquivalenceError, assert_equivalent, compare
+from compare.comparison import Comparison, EquivalenceError
+from compare.verdict import assert_equivalent, compare
 
 __all__ = ["Comparison", "EquivalenceError", "assert_equivalent", "compare"]

@@ -8,7 +8,8 @@ import pandas as pd
 
 from compare import homework
 from compare.cases import cases
-from compare.verdict import Comparison, compare
+from compare.comparison import Comparison
+from compare.verdict import compare
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 HOMEWORK = "homework"

@@ -10,8 +10,9 @@ import torch
 
 import torch_ref
 from compare import EquivalenceError, assert_equivalent, compare
+from compare.comparison import describe
+from compare.judge import COLUMNS, judge, judge_values
 from compare.trace import Tensor
-from compare.verdict import COLUMNS, describe, judge, judge_values
 from manual import nn, optim
 
 DTYPES = [np.float64, np.float32]
@@ -604,6 +605,6 @@ def test_arguments_that_do_not_go_together_are_refused():
 
 def test_a_difference_without_a_bound_says_so():
     mine, theirs = (Tensor("a", "forward", np.full(2, value)) for value in (1.0, 0.0))
-    row = judge(1, mine, theirs, {"a": np.full(2, np.inf)})
+    row = judge(1, mine, theirs, np.full(2, np.inf))
     assert row["verdict"] == "mismatch"
     assert "at [0] differ, and there is no bound" in describe(pd.Series(row))
