@@ -91,6 +91,7 @@ def _build(obj: Any) -> torch.nn.Module:
 
 
 twin.register = _build.register
+twin.dispatch = _build.dispatch  # class → what builds its twin
 
 
 @twin.register
