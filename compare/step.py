@@ -11,6 +11,7 @@ from compare import vacuity
 from compare.judge import COLUMNS, judge
 from compare.propagation import Bounds
 from compare.sides import copy_values, go_on, torch_run
+from compare.testimony import Judged, Testimony
 from compare.tolerance import Tolerance
 from compare.trace import (
     LBFGS,
@@ -38,7 +39,9 @@ class Sides:
     reasons: (step, row name) → where the allowance comes from.
     """
 
-    def __init__(self, own: Run, given: Any, dtype: np.dtype, device: str) -> None:
+    def __init__(
+        self, own: Run, given: Any, dtype: np.dtype, device: str, seed: int, oracle: bool
+    ) -> None:
         for name, p in own.net.named_parameters():
             if p.data.dtype != dtype:
                 raise TypeError(
@@ -50,6 +53,7 @@ class Sides:
         self.theirs = torch_run(own, given, device, self.dtype)
         self.exact = torch_run(own, given, "cpu", torch.float64)
         self.tolerance, self.bounds = (kind(self.exact, dtype) for kind in (Tolerance, Bounds))
+        self.testimony = Testimony(own, dtype, seed, oracle)
         self.steps, self.reasons = 0, {}
         self.units = {unit.y: unit for unit in units(self.layers.net)}
         self.whole = True  # nothing failed yet that would show again end to end
@@ -67,13 +71,15 @@ class Sides:
         """The rows of the next step, and what manual raised: nobody can go on from there."""
         self.steps += 1
         theirs = self._torch_step(x, y, draw)
+        before = copy.deepcopy(self.layers)
         mine, raised = layerwise_step(self.layers, x.copy(), y.copy(), theirs, draw)
         exact_y = y.astype(np.float64 if y.dtype.kind == "f" else np.int64)
         allowed = self.tolerance.step(theirs, exact_y, draw)
         self.reasons |= {(self.steps, n): text for n, text in self.tolerance.reasons.items()}
         rows = {n: row for n, row in theirs.rows.items() if not self._of_the_whole(n)}
-        found = [self._layer(a, b, allowed, theirs) for a, b in paired(mine, rows)]
-        found += self._unreached(mine, rows)
+        judged = [self._layer(a, b, allowed, theirs, mine) for a, b in paired(mine, rows)]
+        self.testimony.step(before, self.exact.net, theirs, exact_y, draw, judged)
+        found = [each.row for each in judged] + self._unreached(mine, rows)
         self.whole &= _fine(found)
         try:
             real = manual_step(self.own, x.copy(), y.copy(), draw)
@@ -103,7 +109,9 @@ class Sides:
         """L-BFGS runs the whole network as often as it likes: these rows have no layer."""
         return isinstance(self.own.optimizer, LBFGS) and name.startswith(("updated.", "state."))
 
-    def _layer(self, a: Tensor | None, b: Tensor | None, allowed: Arrays, theirs: TorchStep) -> Row:
+    def _layer(
+        self, a: Tensor | None, b: Tensor | None, allowed: Arrays, theirs: TorchStep, mine: Rows
+    ) -> Judged:
         name = (a or b).name
         row = judge(self.steps, a, b, allowed.get(name))
         if row["verdict"] == "ok":
@@ -113,7 +121,9 @@ class Sides:
             )
             if one_sided or vacuity.vacuous_gradient(a, b):
                 row["verdict"] = "vacuous"
-        return row
+        elif (a or b).expected is not None:  # what should not be there at all
+            row["blame"] = "manual" if name in mine else "torch"
+        return Judged(row, a, b, allowed.get(name))
 
     def _unreached(self, mine: Rows, theirs: Rows) -> list[Row]:
         """A row for each parameter that neither side has a gradient of."""
@@ -139,7 +149,7 @@ class Sides:
             row = judge(self.steps, a, b, bound)
             if self._of_the_whole(name):
                 self.reasons[self.steps, name] = LBFGS_REASON
-                rows.append(row)
+                rows.append(row | {"blame": None if row["verdict"] == "ok" else "undecided"})
             elif row["verdict"] != "ok" and not failed:
                 failed = True
                 row["name"] = name if name.endswith(")") else f"{name} (end to end)"

@@ -27,6 +27,7 @@ def compare(
     device: str = "cpu",
     seed: int | None = None,
     twin: torch.nn.Module | None = None,
+    oracle: bool = True,
     allow_vacuous: Collection[str] = (),
 ) -> Comparison:
     """Run `steps` training steps on (x, y) with `net` and with its twin, and judge every tensor.
@@ -63,7 +64,7 @@ def compare(
     if isinstance(allow_vacuous, str):
         raise TypeError(f"compare: allow_vacuous must be a list of patterns, got {allow_vacuous!r}")
     own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
-    sides = Sides(own, given, x.dtype, device)
+    sides = Sides(own, given, x.dtype, device, seed or 0, oracle)
     rows, raised = [], []
     # Without warnings: a value that is not finite is a verdict here.
     with torch.enable_grad(), np.errstate(all="ignore"):
