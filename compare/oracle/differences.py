@@ -32,8 +32,8 @@ def derivative(
     """(value, error): d/d at[index] of Σ cotangent · f(at), right to within `error`.
 
     f: pure, in the dtype of `at` (float64 or longdouble); its value has cotangent's shape.
-    scale: about the length over which f bends (default: max(1, |at[index]|)); the search starts
-        there and finds what is right, only the slower the worse the guess.
+    scale: the length over which f bends; no step is longer than a 16th of it. Default:
+        max(1, |at[index]|) to begin with, and longer steps where they turn out better.
     noise: noise(at, f(at)) → how far rounding can carry each element of f(at) from the exact one;
         default: 4 units of roundoff of the value, and then whatever the differences themselves
         show (two more steps are taken for that).
@@ -47,9 +47,9 @@ def derivative(
         ladders = _Ladders(f, at, index, cotangent, noise)
         if not ladders.finite:
             return np.nan, np.nan
-        scale = max(1.0, abs(float(at[index]))) if scale is None else float(scale)
-        h = _power_of_two(scale / 16, at.dtype) if 0 < scale < np.inf else at.dtype.type(0)
-        return ladders.best(h)
+        first = max(1.0, abs(float(at[index]))) if scale is None else float(scale)
+        h = np.exp2(np.floor(np.log2(at.dtype.type(first) / 16)))
+        return ladders.best(h, 0 if scale is not None else GROWTHS)
 
 
 class _Found(NamedTuple):
@@ -136,10 +136,10 @@ class _Ladders:
             off = self.eps * (abs(self.x) + h) / h
         return _Level(slope, gap, noise + off * np.abs(slope), h)
 
-    def best(self, h) -> tuple[float, float]:
+    def best(self, h, growths: int) -> tuple[float, float]:
         found, grown = self._descend(h, LEVELS), h
         quick = ORDERS[0] + 2 * (self.noise_of is None)
-        for _ in range(GROWTHS if found.steps <= quick and _rounding_alone(found) else 0):
+        for _ in range(growths if found.steps <= quick and _rounding_alone(found) else 0):
             grown = grown * 32
             other = self._descend(grown, quick)
             if not other.error < found.error / 2:
@@ -150,8 +150,8 @@ class _Ladders:
             return np.nan, np.nan
         if self.noise_of is None:
             found = found._replace(error=max(found.error, 2 * self._beside(found)))
-        # Handed on as floats, which takes a rounding more.
-        return float(found.value), float(found.error + np.finfo(float).eps * abs(found.value) + TINY)
+        value, eps = float(found.value), np.finfo(float).eps  # as a float: a rounding more
+        return value, float(found.error + eps * abs(found.value) + TINY)
 
     def _descend(self, h, levels: int) -> _Found:
         """From h by halves until rounding is all that is left of the error, or outweighs it."""
@@ -243,7 +243,3 @@ def _between(n: int, ratio: float) -> np.ndarray:
         others = np.delete(nodes, i)
         weights[i] = np.prod((np.longdouble(ratio) ** 2 - others) / (own - others))
     return weights
-
-
-def _power_of_two(value: float, dtype: np.dtype) -> np.floating:
-    return np.ldexp(dtype.type(1), int(np.floor(np.log2(value))))
