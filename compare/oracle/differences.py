@@ -180,7 +180,7 @@ class _Ladders:
                 found = found._replace(error=max(found.error, apart))
             # Once it has converged, what grows again is rounding: where a value has few digits
             # left, differences may agree with one another later, and are wrong all the same.
-            if since == 2 and found.error < 0.02 * found.size:
+            if since == 2 and (_rounding_alone(found) or found.error < 0.02 * found.size):
                 break
         return found
 

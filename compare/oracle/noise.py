@@ -44,7 +44,8 @@ def _(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @_units.register
 def _(module: nn.Linear, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    size = np.abs(x) @ np.abs(theta["weight"]).T
+    """A bound needs no more digits than float64 has, which is faster."""
+    size = np.abs(x).astype(float) @ np.abs(theta["weight"]).T.astype(float)
     if "bias" in theta:
         size = size + np.abs(theta["bias"])
     return sums(x.shape[-1] + 1) * size
