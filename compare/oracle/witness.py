@@ -17,8 +17,8 @@ Index = tuple[int, ...]
 Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
 Entry = tuple[float, float]
 
-SMALL = 8  # a tensor of so many entries is asked about in full
-DRAWN = 8  # entries drawn of a larger one, beside the worst
+SMALL = 4  # a tensor of so many entries is asked about in full
+DRAWN = 3  # entries drawn of a larger one, beside the worst
 
 ROWWISE = (
     *(nn.Linear, nn.Identity, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Arctan, nn.SiLU, nn.GELU),
@@ -90,7 +90,7 @@ class Witness:
         """{name: {index: (value, error)}} of dLoss/d<name>, where "" is x and else a name of theta.
 
         wanted: name → the indices that have to be among the entries; a random draw joins them (all
-        entries of a tensor of at most 8). dy: dLoss/dy. Arguments else as for `output`, and
+        entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`, and
         torch_unit is the twin in float64 as it was before its forward. For a Residual, theta has
         the gradient that its inner module handed back as "d_module" (else there is no answer).
 
