@@ -40,7 +40,7 @@ class Judged(NamedTuple):
 class Testimony:
     """Asks the witness, step after step.
 
-    every: about every tensor, not only about those that fail. asked, of: entries of gradients.
+    every: about every tensor, not only about those that fail.
     """
 
     def __init__(self, own: Run, dtype: np.dtype, seed: int, every: bool) -> None:
@@ -81,6 +81,14 @@ class Testimony:
         self._update(before)
         for judged in self.judged.values():
             self._structure(judged)
+
+    @property
+    def asked(self) -> str:
+        """How much was asked, in words."""
+        asked, of = self.witness.asked, self.witness.of
+        if not of:
+            return "; the oracle was not asked about gradients"
+        return f"; the oracle was asked about {asked:,} of {of:,} entries of gradients"
 
     def _wanted(self, name: str) -> bool:
         """Whether the witness is asked about that row."""

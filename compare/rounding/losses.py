@@ -40,6 +40,8 @@ def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
 
     @loss_rule.register(kind)
     def _(criterion, r, z, ez, y, dloss):
+        """A loss for each element, then their sum or mean: the roundings of each loss, of its
+        slope, and of the sum."""
         each, target = copy.copy(criterion), torch.from_numpy(y)
         each.reduction = "none"
 
@@ -112,6 +114,8 @@ def _squared(kind: type, factor: float) -> None:
 
     @loss_rule.register(kind)
     def _(criterion, r, z, ez, y, dloss):
+        """Σ (z − y)² times a factor, dz = 2 (z − y) times it: the roundings of the difference, of
+        the squares and of their sum."""
         n = max(1, z.size) if criterion.reduction == "mean" else 1
         d = np.abs(z - y)
         ed = ez + r.u * (d + ez)

@@ -77,7 +77,11 @@ def test_at_scale_one_it_is_quick_and_nearly_exact(dtype, aim):
         noise = 4 * np.finfo(dtype).eps
         x = dtype(0.7)
         value, error = derivative(
-            g, np.array([x]), (0,), np.ones(1, dtype), noise=lambda a, y: noise * np.abs(y)
+            g,
+            np.array([x]),
+            (0,),
+            np.ones(1, dtype),
+            noise=lambda a, y, noise=noise: noise * np.abs(y),
         )
         assert abs(mpmath.mpf(value) - slope(exactly(x))) <= error <= aim, name
         assert len(calls) <= 13, name  # f(x), two to see what is touched, five steps
