@@ -343,7 +343,10 @@ def _part(module, theta: dict, x: np.ndarray, dy: np.ndarray, name: str, index: 
     its row in modules that treat each row for itself, its output of a Linear, its channel of a
     BatchNorm1d. All where the module is another."""
     kind = definitions.base(type(module))
-    if not name and kind in ROWWISE and x.ndim > 1:
+    along_rows = kind in ROWWISE
+    if kind in (nn.Softmax, nn.LogSoftmax) and x.ndim > 1:
+        along_rows = definitions.class_axis(module.dim, x.ndim) % x.ndim > 0
+    if not name and along_rows and x.ndim > 1:
         row = slice(index[0], index[0] + 1)
         return theta, x[row], dy[row], (0, *index[1:])
     if name and kind is nn.Linear:
