@@ -115,15 +115,13 @@ def html(frame: pd.DataFrame, caption: str) -> str:
 def explain(row: pd.Series, reason: str) -> str:
     """Where a row's allowance comes from, its worst element, what the three witnesses say there,
     and what follows."""
-    head = (
-        f"{row['name']}, step {row.step}: {row.stage}, shape {list(row['shape'])}, {row['dtype']}"
-    )
-    lines = [head]
+    lines = [f"{row['name']}, step {row.step}: {row.stage}, {list(row['shape'])}, {row['dtype']}"]
     if isinstance(row.worst, tuple) and np.isfinite(row.allowed):
         lines += _reason(row, reason)
+        share = f"{row.used:.3g} times" if row.used > 10 else f"{row.used:.2g} of"
         lines.append(
             f"  difference  {_number(abs(row.manual - row.torch))} at {list(row.worst)}, the worst "
-            f"element: {row.used:.2%} of the allowance; nowhere more than {_number(row.max_ulp)} ulp"
+            f"element: {share} the allowance; nowhere more than {_number(row.max_ulp)} ulp"
         )
     for side in ("manual", "torch", "oracle"):
         value = row[side]
