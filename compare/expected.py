@@ -1,0 +1,119 @@
+"""What a hand-written pair of functions should give: torch's values, E, and the third witness."""
+
+import numpy as np
+
+from compare.functions import Arrays, Gradients, Manual, RaisedError, Reference
+from compare.observed import copies, is_float
+from compare.oracle import derivative
+from compare.rounding import Rounding
+from compare.rounding.black_box import spread
+
+
+class Expected:
+    """outputs, slopes: torch's, the gradients for each of the cotangents (None of an integer
+    input). e_outputs, e_slopes: E of them, how far rounding may carry one side.
+
+    handwritten: whether a gradient of the reference comes from an autograd.Function of somebody's.
+    """
+
+    def __init__(
+        self, manual: Manual, reference: Reference, arrays: Arrays, doutputs: list[Gradients]
+    ) -> None:
+        self.manual, self.reference, self.doutputs = manual, reference, doutputs
+        self.kinds = [is_float(a) for a in arrays]
+        self.dtype = min((a.dtype for a in arrays if is_float(a)), key=lambda d: d.itemsize)
+        self.outputs, self.slopes = reference.gradients(arrays, *doutputs)
+        exact = _as(arrays, np.float64)
+        try:
+            self.exact = self._everything(exact)
+        except RuntimeError as error:
+            raise ValueError(
+                f"check_backward: the reference must run in float64, too, where it raised {error}"
+            ) from error
+        self.handwritten = reference.handwritten(exact)
+        e = spread(self._everything, exact, self.dtype)
+        wide = np.dtype(np.float64 if self.dtype == np.float32 else np.longdouble)
+        self.at = _as(arrays, wide)
+        found = self._wider()
+        self.function = self._forward
+        if not self._is_reference(found[: len(self.outputs)], e, wide):
+            self.at, self.function = exact, reference.outputs
+        e = [
+            self._at_least(bound, value, right, wide)
+            for bound, value, right in zip(e, found, self.exact, strict=True)
+        ]
+        self.e_outputs, self.e_slopes = self._split(e)
+
+    def _everything(self, arrays: Arrays) -> Arrays:
+        """The reference's outputs and gradients, one after the other; all numbers in float64."""
+        outputs, slopes = self.reference.gradients(arrays, *self.doutputs)
+        return _as([*outputs, *(g for slope in slopes for g in slope if g is not None)], np.float64)
+
+    def _split(self, arrays: Arrays) -> tuple[Arrays, list[Gradients]]:
+        """`_everything` apart again."""
+        rest = iter(arrays)
+        outputs = [next(rest) for _ in self.outputs]
+        return outputs, [[next(rest) if k else None for k in self.kinds] for _ in self.doutputs]
+
+    def _wider(self) -> Gradients:
+        """What manual gives in the wider dtype, in the order of `_everything`."""
+        n = len(self.exact)
+        try:
+            outputs, saved = self.manual.forward(copies(self.at))
+            found = list(outputs)
+            for dys in self.doutputs:
+                dys = [
+                    None if dy is None else dy.astype(y.dtype)
+                    for dy, y in zip(dys, outputs, strict=True)
+                ]
+                slopes = self.manual.backward(saved, dys, len(self.at))
+                found += [g for g, real in zip(slopes, self.kinds, strict=True) if real]
+        except (RaisedError, TypeError, ValueError):
+            return [None] * n
+        return found if len(found) == n else [None] * n
+
+    def _is_reference(self, outputs: Gradients, e: Arrays, wide: np.dtype) -> bool:
+        """Whether forward keeps the wider dtype and is the reference's function there: to the
+        rounding of float64, which is 2⁻⁵³/u times that of its own dtype."""
+        digits = 32 * 2.0**-53 / Rounding.of(self.dtype).u
+        return all(
+            y is not None
+            and y.shape == right.shape
+            and (not is_float(right) or y.dtype == wide)
+            and bool((np.abs(y - right) <= digits * bound).all())
+            for y, right, bound in zip(outputs, self.exact, e, strict=False)
+        )
+
+    def _at_least(
+        self, e: np.ndarray, value: np.ndarray | None, right: np.ndarray, wide: np.dtype
+    ) -> np.ndarray:
+        """E, and at least the rounding of the tensor's largest element where manual in the wider
+        dtype is right to E: what it is further off in its own is rounding then, of another way to
+        compute than the reference's."""
+        if value is None or value.shape != right.shape or value.dtype != wide:
+            return e
+        near = np.abs(value - right) <= e
+        return np.where(near, np.maximum(e, Rounding.of(self.dtype).libm * np.abs(right).max()), e)
+
+    def _forward(self, arrays: Arrays) -> Arrays:
+        return self.manual.forward(copies(arrays))[0]
+
+    def witness(self, k: int, index: tuple, which: int) -> tuple[float, float]:
+        """(value, error) of the gradient of array k at an index, for cotangent number `which`, by
+        differences of forward in a wider dtype or of the reference in float64."""
+        cotangents = [dy for dy in self.doutputs[which] if dy is not None]
+        dtype = self.at[k].dtype
+
+        def f(at: np.ndarray) -> np.ndarray:
+            try:
+                outputs = self.function([*self.at[:k], at, *self.at[k + 1 :]])
+            except Exception:  # beyond the domain of the function
+                return np.full(sum(dy.size for dy in cotangents), np.nan, dtype)
+            return np.concatenate([y.reshape(-1) for y in outputs if is_float(y)]).astype(dtype)
+
+        cotangent = np.concatenate([dy.reshape(-1) for dy in cotangents]).astype(dtype)
+        return derivative(f, self.at[k], index, cotangent)
+
+
+def _as(arrays: Arrays, dtype: np.dtype) -> Arrays:
+    return [a.astype(dtype) if is_float(a) else a for a in arrays]
