@@ -17,8 +17,8 @@ from compare.judge import COLUMNS, blame, judge
 from compare.observed import Observed, is_float
 from compare.trace import Tensor
 
-SMALL = 16  # a gradient of so many entries is shown to the witness in full,
-DRAWN = 12  # so many of a larger one, beside the worst
+SMALL = 6  # a gradient of so many entries is shown to the witness in full,
+DRAWN = 5  # so many of a larger one, beside the worst
 WEIGHTS = (2.0, -0.5)  # of the two cotangents in the third: powers of 2, so that it is exact
 REASONS = {
     "": "rounding: 2 E of `compare.rounding.black_box`, around the reference",
@@ -147,7 +147,11 @@ class _Check:
             if seen.doutputs[k] is not None:
                 now, before = seen.doutputs_after[k], seen.doutputs[k]
                 yield _row(f"d_{name} (unchanged by backward)", "backward", now, before)
-        slopes = [k for k, g in enumerate(seen.first) if g is not None and is_float(self.arrays[k])]
+        slopes = [
+            k
+            for k, (g, a) in enumerate(zip(seen.first, self.arrays, strict=True))
+            if g is not None and is_float(a) and g.shape == a.shape
+        ]
         for k in slopes:
             name = f"d_{self.inputs[k]} (second cotangent)"
             yield self._gradient(name, k, seen.second[k], 1)

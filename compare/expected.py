@@ -33,11 +33,11 @@ class Expected:
         self.handwritten = reference.handwritten(exact)
         e = spread(self._everything, exact, self.dtype)
         wide = np.dtype(np.float64 if self.dtype == np.float32 else np.longdouble)
-        self.at = _as(arrays, wide)
+        self.at, self.function = _as(arrays, wide), self._forward
         found = self._wider()
-        self.function = self._forward
         if not self._is_reference(found[: len(self.outputs)], e, wide):
             self.at, self.function = exact, reference.outputs
+        self.noise = self._rounding_of_outputs(e)
         e = [
             self._at_least(bound, value, right, wide)
             for bound, value, right in zip(e, found, self.exact, strict=True)
@@ -87,13 +87,23 @@ class Expected:
     def _at_least(
         self, e: np.ndarray, value: np.ndarray | None, right: np.ndarray, wide: np.dtype
     ) -> np.ndarray:
-        """E, and at least the rounding of the tensor's largest element where manual in the wider
-        dtype is right to E: what it is further off in its own is rounding then, of another way to
-        compute than the reference's."""
+        """E; but where manual in the wider dtype is right to E, all that it is off in its own is
+        rounding, of another way to compute than the reference's (y (1 − y) loses digits near 1,
+        say). There it may be off by half the digits of the tensor's largest element."""
         if value is None or value.shape != right.shape or value.dtype != wide:
             return e
         near = np.abs(value - right) <= e
-        return np.where(near, np.maximum(e, Rounding.of(self.dtype).libm * np.abs(right).max()), e)
+        half = np.sqrt(Rounding.of(self.dtype).u) * np.abs(right).max()
+        return np.where(near, np.maximum(e, half), e)
+
+    def _rounding_of_outputs(self, e: Arrays) -> np.ndarray:
+        """What it may do to `function`, in the dtype in which that is asked; flat."""
+        dtype = next(a.dtype for a in self.at if is_float(a))
+        share = Rounding.of(dtype).u / Rounding.of(self.dtype).u
+        parts = [
+            share * e_y.reshape(-1) for y, e_y in zip(self.outputs, e, strict=False) if is_float(y)
+        ]
+        return np.concatenate(parts)
 
     def _forward(self, arrays: Arrays) -> Arrays:
         return self.manual.forward(copies(arrays))[0]
@@ -111,8 +121,11 @@ class Expected:
                 return np.full(sum(dy.size for dy in cotangents), np.nan, dtype)
             return np.concatenate([y.reshape(-1) for y in outputs if is_float(y)]).astype(dtype)
 
+        def noise(at: np.ndarray, y: np.ndarray) -> np.ndarray:
+            return self.noise + 4 * np.finfo(dtype).eps * np.abs(y)
+
         cotangent = np.concatenate([dy.reshape(-1) for dy in cotangents]).astype(dtype)
-        return derivative(f, self.at[k], index, cotangent)
+        return derivative(f, self.at[k], index, cotangent, noise=noise)
 
 
 def _as(arrays: Arrays, dtype: np.dtype) -> Arrays:

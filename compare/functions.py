@@ -111,7 +111,9 @@ class Reference:
             if y.requires_grad
         ]
         if not ends:
-            return [np.zeros(t.shape, _numpy(t).dtype) if t.requires_grad else None for t in tensors]
+            return [
+                np.zeros(t.shape, _numpy(t).dtype) if t.requires_grad else None for t in tensors
+            ]
         found = torch.autograd.grad(
             [y for y, _ in ends],
             sources,

@@ -17,7 +17,8 @@ class Observed:
     outputs, first: of the first forward, and of its backward for doutputs[0], as they were
         returned. second, third: of the same saved values for the other cotangents.
     after_forward, after_backward: the inputs as the calls left them; doutputs_after: the first
-        cotangent as backward left it. outputs_kept, first_kept: what had been returned, at the end.
+        cotangent as backward left it. outputs_kept, first_kept: what had been returned, after
+        the functions were called with other values.
     outputs_again, again; outputs_strided, strided: another forward and backward of the same values,
         from contiguous arrays and from others.
 
@@ -55,9 +56,10 @@ class Observed:
             copies(self._tried(lambda dys=dys: self._backward(saved, copies(dys))))
             for dys in doutputs[1:]
         )
+        self._elsewhere(self.doutputs)
+        self.outputs_kept, self.first_kept = copies(returned), copies(slopes)
         self.outputs_again, self.again = self._once_more(copies)
         self.outputs_strided, self.strided = self._once_more(strided)
-        self.outputs_kept, self.first_kept = copies(returned), copies(slopes)
 
     def _backward(self, saved: Any, doutputs: Gradients) -> Gradients:
         return self.manual.backward(saved, doutputs, len(self.arrays))
@@ -85,7 +87,9 @@ class Observed:
     def _elsewhere(self, doutputs: Gradients) -> None:
         """Forward and backward of the inputs turned round and shrunk a little, where both may
         well be defined; if they are not, no matter."""
-        others = [np.flip(a) * a.dtype.type(0.875) if is_float(a) else np.flip(a) for a in self.arrays]
+        others = [
+            np.flip(a) * a.dtype.type(0.875) if is_float(a) else np.flip(a) for a in self.arrays
+        ]
         try:
             outputs, saved = self.manual.forward(copies(others))
             self._backward(saved, [dy if dy is None else -dy for dy in _like(doutputs, outputs)])

@@ -6,7 +6,9 @@ shows what the function's own way of computing does; or every input is moved by 
 last place, which shows what another stable way may do. E is four times the largest difference.
 """
 
+import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,13 +20,15 @@ from compare.rounding.ball import Rounding
 Arrays = list[np.ndarray]
 Function = Callable[[Arrays], Arrays]
 
-SHAKES, MOVES = 8, 4
+SHAKES, MOVES = 5, 3
 NEARER = 1024  # how much shorter the second moves are
 ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "sqrt", "rsqrt", "reciprocal", "square"}
+# Rounded even where what comes out is short: tanh(20) is not 1.
+ROUNDED = {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"}
+ROUNDED |= {"acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid"}
+ROUNDED |= {"erf", "erfc", "silu", "softplus", "logaddexp", "lgamma", "digamma"}
 # One kernel, several roundings: torch writes them out in operations of the other kinds.
-WRITTEN_OUT = {"gelu", "_softmax", "_log_softmax", "logsumexp", "var", "std", "var_mean"}
-WRITTEN_OUT |= {"std_mean", "native_layer_norm", "native_group_norm", "mean", "addmm"}
-WRITTEN_OUT |= {"linalg_vector_norm", "mse_loss", "smooth_l1_loss", "huber_loss", "logaddexp"}
+WRITTEN_OUT = {"_softmax", "_log_softmax", "native_layer_norm", "native_group_norm", "gelu"}
 BACKWARDS = ("_backward", "_backward_data")
 
 
@@ -96,8 +100,8 @@ def _short(t: torch.Tensor, bits: int) -> torch.Tensor:
 class Shaken(TorchDispatchMode):
     """Within it, every operation on float64 tensors is rounded at random to `bits` digits.
 
-    What comes out with no more digits than that is exact and stays: copies, comparisons, maxima,
-    masks. Arithmetic is moved by up to one unit roundoff before it is rounded, exp, tanh and log by
+    What comes out with no more digits than that is exact and stays, but for functions such as exp:
+    copies, comparisons, maxima, masks. Arithmetic is moved by up to one unit roundoff before it is rounded, exp, tanh and log by
     the eight of `Rounding.libm`; a sum of n terms, and so its terms, by what `Rounding.sum` says.
     """
 
@@ -106,27 +110,29 @@ class Shaken(TorchDispatchMode):
         self.bits, self.r = bits, Rounding(2.0**-bits, 0.0)
         self.generator = torch.Generator().manual_seed(seed)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: that would import torch's compiler, which takes seconds, and is not in use."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        name = func._schema.name.partition("::")[2]
-        pointwise = torch.Tag.pointwise in func.tags
-        if func in decomposition_table and (name in WRITTEN_OUT or name.endswith(BACKWARDS)):
+        kind, name = _kind(func)
+        if kind == "written out":
             with self:
-                return decomposition_table[func](*args, **kwargs)
+                return (_gelu if name == "gelu" else decomposition_table[func])(*args, **kwargs)
         out = func(*args, **kwargs)
         results = [t for t in (out if isinstance(out, tuple | list) else [out]) if _real(t)]
-        if not results or _is_view(func) or torch.Tag.nondeterministic_seeded in func.tags:
+        if kind == "as it is" or not results:
             return out
-        if pointwise:
+        if kind == "pointwise":
             size = self.r.u if name.rstrip("_") in ARITHMETIC else self.r.libm
-            return self._noisy(out, size, args)
-        terms = [t for t in args if _real(t)]
-        terms += [t for a in args if isinstance(a, tuple | list) for t in a if _real(t)]
-        if not func._schema.is_mutable and terms and not _chosen(results, terms):
-            size = self.r.sum(_count(name, args, terms, results))
-            out = func(*(self._moved(a, size) for a in args), **kwargs)
-            return self._noisy(out, size, args, always=True)
-        return out
+            return self._noisy(out, size, args, always=name.rstrip("_") in ROUNDED)
+        terms = [t for a in args for t in (a if isinstance(a, tuple | list) else [a]) if _real(t)]
+        if not terms or _chosen(results, terms):
+            return out
+        size = self.r.sum(_count(name, args, terms, results))
+        return self._noisy(func(*self._moved(args, size), **kwargs), size, args, always=True)
 
     def _moved(self, value, size: float):
         if isinstance(value, tuple | list):
@@ -145,7 +151,6 @@ class Shaken(TorchDispatchMode):
         short = _short(out * self._factor(out, size), self.bits)
         if not always:
             short = torch.where(_short(out, self.bits) == out, out, short)
-        short = torch.where(torch.isfinite(out), short, out)
         if any(out is a for a in args):  # in place
             return out.copy_(short)
         return short
@@ -155,8 +160,25 @@ def _real(value) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype == torch.float64
 
 
-def _is_view(func) -> bool:
-    return any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.returns)
+def _gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
+    """torch's own way of writing it out takes seconds to import."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + torch.erf(math.sqrt(0.5) * x))
+
+
+@cache
+def _kind(func: torch._ops.OpOverload) -> tuple[str, str]:
+    """How an operation is shaken, and its name."""
+    name, schema = func._schema.name.partition("::")[2], func._schema
+    if func in decomposition_table and (name in WRITTEN_OUT or name.endswith(BACKWARDS)):
+        return "written out", name
+    view = any(a.alias_info is not None and not a.alias_info.is_write for a in schema.returns)
+    if view or torch.Tag.nondeterministic_seeded in func.tags:
+        return "as it is", name
+    if torch.Tag.pointwise in func.tags:
+        return "pointwise", name
+    return ("as it is" if schema.is_mutable else "sum"), name
 
 
 def _chosen(results: list[torch.Tensor], terms: list[torch.Tensor]) -> bool:
@@ -171,7 +193,7 @@ def _chosen(results: list[torch.Tensor], terms: list[torch.Tensor]) -> bool:
 
 def _count(name: str, args: tuple, terms: list, results: list[torch.Tensor]) -> int:
     """How many products or numbers are added up for one element, or more."""
-    if name in ("mm", "bmm", "mv", "dot"):
-        return max(1, args[0].shape[-1])
+    if name in ("mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm"):
+        return args[name.startswith(("add", "badd"))].shape[-1] + 1
     fewest = max(1, min(t.numel() for t in results))
     return max([1, *(t.numel() // fewest for t in terms), *(n for t in terms for n in t.shape)])
