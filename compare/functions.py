@@ -121,7 +121,8 @@ class Reference:
             allow_unused=True,
             retain_graph=True,
         )
-        slopes = iter(torch.zeros_like(t) if g is None else g for t, g in zip(sources, found))
+        pairs = zip(sources, found, strict=True)
+        slopes = iter(torch.zeros_like(t) if g is None else g for t, g in pairs)
         return [_numpy(next(slopes)) if t.requires_grad else None for t in tensors]
 
     def handwritten(self, arrays: Sequence[np.ndarray]) -> bool:

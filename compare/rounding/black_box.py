@@ -100,9 +100,10 @@ def _short(t: torch.Tensor, bits: int) -> torch.Tensor:
 class Shaken(TorchDispatchMode):
     """Within it, every operation on float64 tensors is rounded at random to `bits` digits.
 
-    What comes out with no more digits than that is exact and stays, but for functions such as exp:
-    copies, comparisons, maxima, masks. Arithmetic is moved by up to one unit roundoff before it is rounded, exp, tanh and log by
-    the eight of `Rounding.libm`; a sum of n terms, and so its terms, by what `Rounding.sum` says.
+    What comes out with no more digits than that is exact and stays: copies, comparisons, maxima,
+    masks; but not exp, tanh and the like. Arithmetic is moved by up to one unit roundoff before it
+    is rounded, other functions by the eight of `Rounding.libm`; a sum of n terms, and its terms
+    before, by what `Rounding.sum` says.
     """
 
     def __init__(self, bits: int, seed: int) -> None:
