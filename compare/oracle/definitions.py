@@ -251,7 +251,7 @@ def _(module: nn.BatchNorm1d) -> Definition:
     of the batch, or in evaluation the running ones."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
-        if module.training or "running_mean" not in theta:
+        if from_batch(module, theta):
             centred, variance, _ = moments(x)
         else:
             centred = x - column(theta["running_mean"], x)
@@ -263,6 +263,11 @@ def _(module: nn.BatchNorm1d) -> Definition:
         return y
 
     return f
+
+
+def from_batch(module: nn.BatchNorm1d, theta: Theta) -> bool:
+    """Whether it takes the mean and variance of the batch."""
+    return module.training or "running_mean" not in theta
 
 
 def column(value: np.ndarray, x: np.ndarray) -> np.ndarray:

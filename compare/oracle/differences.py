@@ -16,6 +16,8 @@ Noise = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ORDERS = range(3, 7)  # how many steps an extrapolation takes together
 LEVELS = 80  # halvings of the first step: none is left of the 64 bits of a longdouble
 GROWTHS = 6
+CONVERGED = 1e-5  # an error that is this small beside the terms of the sum
+TINY = float(np.finfo(float).tiny)
 
 
 def derivative(
@@ -30,8 +32,8 @@ def derivative(
     """(value, error): d/d at[index] of Σ cotangent · f(at), right to within `error`.
 
     f: pure, in the dtype of `at` (float64 or longdouble); its value has cotangent's shape.
-    scale: about the length over which f bends (default: max(1, |at[index]|)); the search starts
-        there and finds what is right, only the slower the worse the guess.
+    scale: the length over which f bends; no step is longer than a 16th of it. Default:
+        max(1, |at[index]|) to begin with, and longer steps where they turn out better.
     noise: noise(at, f(at)) → how far rounding can carry each element of f(at) from the exact one;
         default: 4 units of roundoff of the value, and then whatever the differences themselves
         show (two more steps are taken for that).
@@ -45,9 +47,9 @@ def derivative(
         ladders = _Ladders(f, at, index, cotangent, noise)
         if not ladders.finite:
             return np.nan, np.nan
-        scale = max(1.0, abs(float(at[index]))) if scale is None else float(scale)
-        h = _power_of_two(scale / 16, at.dtype) if 0 < scale < np.inf else at.dtype.type(0)
-        return ladders.best(h)
+        first = max(1.0, abs(float(at[index]))) if scale is None else float(scale)
+        h = np.exp2(np.floor(np.log2(at.dtype.type(first) / 16)))
+        return ladders.best(h, 0 if scale is not None else GROWTHS)
 
 
 class _Found(NamedTuple):
@@ -59,15 +61,18 @@ class _Found(NamedTuple):
     explained: float = 0.0
     size: float = 0.0
     steps: int = 0
+    h: float = 0.0
+    slopes: np.ndarray | None = None
 
 
 class _Level(NamedTuple):
-    """One step h: by element, cotangent · (f(x+h) − f(x−h)) / 2h, cotangent · (f(x+h) − 2 f(x)
+    """One step h. By element: cotangent · (f(x+h) − f(x−h)) / 2h, cotangent · (f(x+h) − 2 f(x)
     + f(x−h)) / h, and what rounding may do to the first."""
 
     slope: np.ndarray
     gap: np.ndarray
     noise: np.ndarray
+    h: np.floating
 
 
 class _Ladders:
@@ -129,25 +134,28 @@ class _Ladders:
         off = max(abs((above - self.x) - h), abs((self.x - below) - h)) / h
         if off:
             off = self.eps * (abs(self.x) + h) / h
-        return _Level(slope, gap, noise + off * np.abs(slope))
+        return _Level(slope, gap, noise + off * np.abs(slope), h)
 
-    def best(self, h) -> tuple[float, float]:
+    def best(self, h, growths: int) -> tuple[float, float]:
         found, grown = self._descend(h, LEVELS), h
         quick = ORDERS[0] + 2 * (self.noise_of is None)
-        for _ in range(GROWTHS if found.steps <= quick and _rounding_alone(found) else 0):
+        for _ in range(growths if found.steps <= quick and _rounding_alone(found) else 0):
             grown = grown * 32
             other = self._descend(grown, quick)
             if not other.error < found.error / 2:
                 break
             found = other
         # Converged: small beside the terms of the sum, or all that is left is rounding.
-        if not found.error <= max(1e-5 * found.size, 4 * found.explained):
+        if not found.error <= max(CONVERGED * found.size, 4 * found.explained):
             return np.nan, np.nan
-        return float(found.value), float(found.error)
+        if self.noise_of is None:
+            found = found._replace(error=max(found.error, 2 * self._beside(found)))
+        value, eps = float(found.value), np.finfo(float).eps  # as a float: a rounding more
+        return value, float(found.error + eps * abs(found.value) + TINY)
 
     def _descend(self, h, levels: int) -> _Found:
         """From h by halves until rounding is all that is left of the error, or outweighs it."""
-        found, ladder, after = _Found(), [], 0
+        found, ladder, since = _Found(), [], 0
         smallest = 4 * np.spacing(np.abs(self.x))
         for k in range(levels):
             if not h > smallest:
@@ -161,21 +169,31 @@ class _Ladders:
             candidates = [self._extrapolated(ladder, n) for n in ORDERS if n <= len(ladder)]
             if not candidates:
                 continue
-            if after:  # the noise that more steps show, after the best was found
-                near = min(candidates, key=lambda c: c.error)
-                error = max(found.error, 2 * abs(near.value - found.value))
-                found = found._replace(error=error, steps=k + 1)
-                after -= 1
-                if not after:
+            near = min(candidates, key=lambda c: c.error)
+            since = 0 if near.error < found.error else since + 1
+            found = min(found, near, key=lambda c: c.error)._replace(steps=k + 1)
+            if self.noise_of is not None:
+                if _rounding_alone(found) or level.noise.sum() >= found.error:
                     break
-                continue
-            found = min(found, *candidates, key=lambda c: c.error)
-            found = found._replace(steps=k + 1)
-            if _rounding_alone(found) or level.noise.sum() >= found.error:
-                if self.noise_of is not None:
-                    break
-                after = 2
+            elif since and near is not found:
+                apart = 2 * np.abs(near.value - found.value)
+                found = found._replace(error=max(found.error, apart))
+            # Once it has converged, what grows again is rounding: where a value has few digits
+            # left, differences may agree with one another later, and are wrong all the same.
+            if since == 2 and (_rounding_alone(found) or found.error < 0.02 * found.size):
+                break
         return found
+
+    def _beside(self, found: _Found) -> float:
+        """How far the slopes at two more steps are from the series that was found. Steps halved
+        meet the same rounding again where f has few digits; these do not."""
+        apart = 0.0
+        for ratio in (2**-0.5, 2**-0.25):
+            level = self._level(found.h * self.at.dtype.type(ratio))
+            if level is not None:
+                weights = _between(len(found.slopes), ratio).astype(self.at.dtype)
+                apart = max(apart, np.abs(level.slope - weights @ found.slopes).sum())
+        return apart
 
     def _extrapolated(self, ladder: list[_Level], n: int) -> _Found:
         """From the last n steps, beside the last n − 1 and the n − 1 before the last."""
@@ -193,8 +211,8 @@ class _Ladders:
         rounding = (np.abs(even) @ noises).sum()
         rounding += self.eps * (4 + np.sqrt(value.size)) * size
         explained = rounding + 2 * (np.abs(odd) @ noises).sum()
-        total = value.sum()
-        return _Found(total, differ + gap + rounding, explained, size)
+        error = differ + gap + rounding
+        return _Found(value.sum(), error, explained, size, 0, ladder[-1].h, slopes)
 
 
 def _rounding_alone(found: _Found) -> bool:
@@ -215,5 +233,13 @@ def _weights(n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     return tuple(tables)
 
 
-def _power_of_two(value: float, dtype: np.dtype) -> np.floating:
-    return np.ldexp(dtype.type(1), int(np.floor(np.log2(value))))
+@cache
+def _between(n: int, ratio: float) -> np.ndarray:
+    """What n values at h 2ⁿ⁻¹, …, 2h, h are multiplied by to have their even polynomial's at
+    ratio · h (Lagrange)."""
+    nodes = np.array([4.0**k for k in reversed(range(n))], np.longdouble)
+    weights = np.ones(n, np.longdouble)
+    for i, own in enumerate(nodes):
+        others = np.delete(nodes, i)
+        weights[i] = np.prod((np.longdouble(ratio) ** 2 - others) / (own - others))
+    return weights

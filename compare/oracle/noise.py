@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from compare.oracle.definitions import Theta, class_axis, column, moments
+from compare.oracle.definitions import Theta, class_axis, column, from_batch, moments
 from manual import nn
 
 
 def noise(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|error| of y = definition(module)(theta, x) at most, absolute."""
-    return np.finfo(x.dtype).eps * _units(module, theta, x, y)
+    """|error| of y = definition(module)(theta, x) at most, absolute. Below the smallest normal
+    number there are no units of roundoff, but steps of their own."""
+    limits = np.finfo(x.dtype)
+    return limits.eps * _units(module, theta, x, y) + limits.tiny
 
 
 def sums(n: int) -> float:
@@ -42,17 +44,11 @@ def _(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @_units.register
 def _(module: nn.Linear, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    size = np.abs(x) @ np.abs(theta["weight"]).T
+    """A bound needs no more digits than float64 has, which is faster."""
+    size = np.abs(x).astype(float) @ np.abs(theta["weight"]).T.astype(float)
     if "bias" in theta:
         size = size + np.abs(theta["bias"])
     return sums(x.shape[-1] + 1) * size
-
-
-@_units.register(nn.SiLU)
-@_units.register(nn.Sigmoid)
-@_units.register(nn.Tanh)
-def _(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return 8 * np.abs(y)
 
 
 @_units.register
@@ -103,7 +99,7 @@ def _(module: nn.BatchNorm1d, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.
     gamma = np.abs(column(theta["weight"], x)) if "weight" in theta else 1
     beta = np.abs(column(theta["bias"], x)) if "bias" in theta else 0
     shifted = np.abs(y) + beta  # at least |γ x̂|
-    if not module.training and "running_mean" in theta:
+    if not from_batch(module, theta):
         return 8 * (shifted + beta)
     n = max(x.size // max(x.shape[1], 1), 1)
     centred, variance, _ = moments(x)

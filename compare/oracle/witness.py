@@ -17,13 +17,14 @@ Index = tuple[int, ...]
 Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
 Entry = tuple[float, float]
 
-SMALL = 8  # a tensor of so many entries is asked about in full
-DRAWN = 8  # entries drawn of a larger one, beside the worst
+SMALL = 4  # a tensor of so many entries is asked about in full
+DRAWN = 3  # entries drawn of a larger one, beside the worst
 
 ROWWISE = (
     *(nn.Linear, nn.Identity, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Arctan, nn.SiLU, nn.GELU),
     *(nn.ELU, nn.Softplus, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Step, nn.Maxout),
 )
+LONG = 2.0**14  # 16 · 1024: steps of 1024 times the largest entry, where nothing bends
 BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
 
 
@@ -89,8 +90,9 @@ class Witness:
         """{name: {index: (value, error)}} of dLoss/d<name>, where "" is x and else a name of theta.
 
         wanted: name → the indices that have to be among the entries; a random draw joins them (all
-        entries of a tensor of at most 8). dy: dLoss/dy. Arguments else as for `output`, and
-        torch_unit is the twin in float64 as it was before its forward.
+        entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`, and
+        torch_unit is the twin in float64 as it was before its forward. For a Residual, theta has
+        the gradient that its inner module handed back as "d_module" (else there is no answer).
 
         Without a definition these are differences of manual's forward, where it computes in the
         working dtype and agrees with the twin's in float64; else of the twin's forward.
@@ -104,13 +106,31 @@ class Witness:
         for name, worst in wanted.items():
             at = theta[name] if name else x
             entries = self._entries(at.shape, worst)
-            if isinstance(module, nn.Step) or at.dtype.kind != "f":
-                found[name] = dict.fromkeys(entries, (0.0, 0.0))
-            else:
-                found[name] = {
-                    index: self._slope(module, f, theta, x, dy, name, index) for index in entries
-                }
+            if definitions.base(type(module)) is nn.Step or at.dtype.kind != "f":
+                found[name] = dict.fromkeys(
+                    entries, (0.0, 0.0)
+                )  # flat, or nothing to differentiate
+                continue
+            found[name] = {
+                index: self._slope(module, f, theta, x, dy, name, index) for index in entries
+            }
+            if definitions.base(type(module)) is nn.Residual:
+                found[name] = self._around(theta, found[name])
         return found
+
+    def _around(self, theta: dict, found: dict[Index, Entry]) -> dict[Index, Entry]:
+        """For y = x + f(x): with what comes back through f, which is theta["d_module"]."""
+        inner = theta.get("d_module")
+        if inner is None:
+            return dict.fromkeys(found, (np.nan, np.nan))
+        eps = np.finfo(float).eps
+        return {
+            index: (
+                value + float(inner[index]),
+                error + eps * (abs(value) + float(abs(inner[index]))),
+            )
+            for index, (value, error) in found.items()
+        }
 
     def _slope(self, module, f, theta, x, dy, name: str, index: Index) -> Entry:
         theta, x, dy, index = _part(module, theta, x, dy, name, index)
@@ -119,15 +139,15 @@ class Witness:
         def point(value: np.ndarray) -> tuple:
             return ({**theta, name: value}, x) if name else (theta, value)
 
-        rounding = None
-        if definitions.definition(module) is not None:
+        known, rounding = definitions.definition(module) is not None, None
+        if known:
 
             def rounding(value: np.ndarray, y: np.ndarray) -> np.ndarray:
                 return noise(module, *point(value), y)
 
         return derivative(
             *(lambda value: f(*point(value)), at, index, dy),
-            scale=_scale(module, x, at, index),
+            scale=_scale(module, theta, x, name, at) if known else None,
             noise=rounding,
         )
 
@@ -225,9 +245,9 @@ class Witness:
         own = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
         if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(own, now, strict=True)):
             return None
-        eps = np.finfo(np.longdouble).eps
+        eps = np.finfo(float).eps  # as a float; the power and the cosine add far less
         return [
-            (float(rate), float(eps * (8 + epochs) * (abs(rate) + abs(base))))
+            (float(rate), float(eps * (abs(rate) + abs(base))))
             for rate, base in zip(
                 optimizers.rates_after(scheduler, epochs), scheduler.base_lrs, strict=True
             )
@@ -339,12 +359,13 @@ def _part(module, theta: dict, x: np.ndarray, dy: np.ndarray, name: str, index: 
     return theta, x, dy, index
 
 
-def _scale(module: Any, x: np.ndarray, at: np.ndarray, index: Index) -> float | None:
-    """About the length over which the module bends, where it is not max(1, |entry|)."""
+def _scale(module: Any, theta: dict, x: np.ndarray, name: str, at: np.ndarray) -> float | None:
+    """The length over which the module bends, where it is not max(1, |entry|). One that is affine
+    in its argument never does: the longer the step, the less the rounding of all else counts."""
     kind = definitions.base(type(module))
-    if kind in (nn.Linear, nn.Residual, nn.Identity, nn.Dropout, nn.Flatten):
-        return 16 * float(np.abs(at).max()) or None
-    if kind is nn.BatchNorm1d and at is x:
-        deviation = float(np.sqrt(np.var(x) + module.eps))
-        return deviation if np.isfinite(deviation) else None
+    affine = kind in (nn.Linear, nn.Residual, nn.Identity, nn.Dropout, nn.Flatten) or name
+    if kind is nn.BatchNorm1d and not name and definitions.from_batch(module, theta):
+        return float(np.sqrt(np.var(x) + module.eps))
+    if affine or kind is nn.BatchNorm1d:
+        return LONG * (float(np.abs(at).max()) or 1.0)
     return None
