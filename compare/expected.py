@@ -2,27 +2,29 @@
 
 import numpy as np
 
-from compare.functions import Arrays, Gradients, Manual, RaisedError, Reference
-from compare.observed import copies, is_float
+from compare.functions import Arrays, Gradients, RaisedError, Reference
+from compare.observed import Observed, copies, is_float, like
 from compare.oracle import derivative
 from compare.rounding import Rounding
 from compare.rounding.black_box import spread
 
+SHORT = 1e-3  # the witness takes nothing to bend over less, but near 0
+
 
 class Expected:
-    """outputs, slopes: torch's, the gradients for each of the cotangents (None of an integer
-    input). e_outputs, e_slopes: E of them, how far rounding may carry one side.
+    """outputs, slopes: torch's, the gradients for each of the first two cotangents (None of an
+    integer input). e_outputs, e_slopes: E of them, how far rounding may carry what manual gave;
+    loose_outputs, loose_slopes: how far it may carry what manual gives in another run.
 
     handwritten: whether a gradient of the reference comes from an autograd.Function of somebody's.
     """
 
-    def __init__(
-        self, manual: Manual, reference: Reference, arrays: Arrays, doutputs: list[Gradients]
-    ) -> None:
-        self.manual, self.reference, self.doutputs = manual, reference, doutputs
+    def __init__(self, observed: Observed, reference: Reference, doutputs: list[Gradients]) -> None:
+        self.manual, arrays = observed.manual, observed.arrays
+        self.reference, self.doutputs = reference, doutputs[:2]
         self.kinds = [is_float(a) for a in arrays]
         self.dtype = min((a.dtype for a in arrays if is_float(a)), key=lambda d: d.itemsize)
-        self.outputs, self.slopes = reference.gradients(arrays, *doutputs)
+        self.outputs, self.slopes = reference.gradients(arrays, *self.doutputs)
         exact = _as(arrays, np.float64)
         try:
             self.exact = self._everything(exact)
@@ -38,16 +40,26 @@ class Expected:
         if not self._is_reference(found[: len(self.outputs)], e, wide):
             self.at, self.function = exact, reference.outputs
         self.noise = self._rounding_of_outputs(e)
-        e = [
-            self._at_least(bound, value, right, wide)
+        loose = [
+            self._loose(bound, value, right, wide)
             for bound, value, right in zip(e, found, self.exact, strict=True)
         ]
+        slopes = (observed.first, observed.second) if observed.went_back else ()
+        mine = [*observed.outputs, *(g for of in slopes for g in self._floats(of))]
+        for k, value in enumerate(mine):
+            if value is not None and value.shape == e[k].shape:
+                off = ~(np.abs(value - self.exact[k]) <= e[k])
+                e[k] = np.where(off, loose[k], e[k])
         self.e_outputs, self.e_slopes = self._split(e)
+        self.loose_outputs, self.loose_slopes = self._split(loose)
+
+    def _floats(self, of_inputs: Gradients) -> Gradients:
+        return [g for g, real in zip(of_inputs, self.kinds, strict=True) if real]
 
     def _everything(self, arrays: Arrays) -> Arrays:
         """The reference's outputs and gradients, one after the other; all numbers in float64."""
         outputs, slopes = self.reference.gradients(arrays, *self.doutputs)
-        return _as([*outputs, *(g for slope in slopes for g in slope if g is not None)], np.float64)
+        return _as([*outputs, *(g for of in slopes for g in self._floats(of))], np.float64)
 
     def _split(self, arrays: Arrays) -> tuple[Arrays, list[Gradients]]:
         """`_everything` apart again."""
@@ -62,12 +74,8 @@ class Expected:
             outputs, saved = self.manual.forward(copies(self.at))
             found = list(outputs)
             for dys in self.doutputs:
-                dys = [
-                    None if dy is None else dy.astype(y.dtype)
-                    for dy, y in zip(dys, outputs, strict=True)
-                ]
-                slopes = self.manual.backward(saved, dys, len(self.at))
-                found += [g for g, real in zip(slopes, self.kinds, strict=True) if real]
+                slopes = self.manual.backward(saved, like(dys, outputs), len(self.at))
+                found += self._floats(slopes)
         except (RaisedError, TypeError, ValueError):
             return [None] * n
         return found if len(found) == n else [None] * n
@@ -84,7 +92,7 @@ class Expected:
             for y, right, bound in zip(outputs, self.exact, e, strict=False)
         )
 
-    def _at_least(
+    def _loose(
         self, e: np.ndarray, value: np.ndarray | None, right: np.ndarray, wide: np.dtype
     ) -> np.ndarray:
         """E; but where manual in the wider dtype is right to E, all that it is off in its own is
@@ -92,9 +100,8 @@ class Expected:
         say). There it may be off by half the digits of the tensor's largest element."""
         if value is None or value.shape != right.shape or value.dtype != wide:
             return e
-        near = np.abs(value - right) <= e
         half = np.sqrt(Rounding.of(self.dtype).u) * np.abs(right).max()
-        return np.where(near, np.maximum(e, half), e)
+        return np.where(np.abs(value - right) <= e, np.maximum(e, half), e)
 
     def _rounding_of_outputs(self, e: Arrays) -> np.ndarray:
         """What it may do to `function`, in the dtype in which that is asked; flat."""
@@ -121,11 +128,11 @@ class Expected:
                 return np.full(sum(dy.size for dy in cotangents), np.nan, dtype)
             return np.concatenate([y.reshape(-1) for y in outputs if is_float(y)]).astype(dtype)
 
-        def noise(at: np.ndarray, y: np.ndarray) -> np.ndarray:
-            return self.noise + 4 * np.finfo(dtype).eps * np.abs(y)
-
         cotangent = np.concatenate([dy.reshape(-1) for dy in cotangents]).astype(dtype)
-        return derivative(f, self.at[k], index, cotangent, noise=noise)
+        value, error = derivative(f, self.at[k], index, cotangent)
+        # Where f saturates, rounding hides what is left of its slope from all differences.
+        hidden = np.abs(cotangent) @ self.noise / max(np.abs(self.at[k][index]), SHORT)
+        return value, error + float(hidden)
 
 
 def _as(arrays: Arrays, dtype: np.dtype) -> Arrays:

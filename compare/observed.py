@@ -47,7 +47,7 @@ class Observed:
         )
         if not self.went_back:
             return
-        doutputs = [_like(dys, self.outputs) for dys in doutputs]
+        doutputs = [like(dys, self.outputs) for dys in doutputs]
         self.doutputs = doutputs[0]
         self.doutputs_after = copies(doutputs[0])
         slopes = self._tried(lambda: self._backward(saved, self.doutputs_after))
@@ -92,7 +92,7 @@ class Observed:
         ]
         try:
             outputs, saved = self.manual.forward(copies(others))
-            self._backward(saved, [dy if dy is None else -dy for dy in _like(doutputs, outputs)])
+            self._backward(saved, like([dy if dy is None else -dy for dy in doutputs], outputs))
         except (RaisedError, TypeError, ValueError):
             pass
 
@@ -120,8 +120,9 @@ def strided(arrays: Sequence[np.ndarray | None]) -> Gradients:
     return found
 
 
-def _like(doutputs: Gradients, outputs: Arrays) -> Gradients:
+def like(doutputs: Gradients, outputs: Arrays) -> Gradients:
     """In the dtypes of the outputs."""
     return [
-        None if dy is None else dy.astype(y.dtype) for dy, y in zip(doutputs, outputs, strict=True)
+        None if dy is None else np.asarray(dy, y.dtype)
+        for dy, y in zip(doutputs, outputs, strict=True)
     ]

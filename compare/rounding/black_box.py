@@ -46,42 +46,35 @@ def spread(function: Function, arrays: Arrays, dtype: np.dtype) -> Arrays:
     bits = 24 if dtype == np.float32 else 40  # float64 leaves no room: E is in proportion
     scale = r.u * 2.0**bits
     arrays = [rounded(a, bits) if a.dtype == np.float64 else a for a in arrays]
-    generator = np.random.default_rng(0)
 
-    def moved(by: float) -> Arrays:
+    def moved(seed: int, by: float) -> Arrays:
+        drawn = np.random.default_rng(seed)
         return function(
             [
-                a * (1 + by * generator.uniform(-1, 1, a.shape)) if a.dtype == np.float64 else a
+                a * (1 + by * drawn.uniform(-1, 1, a.shape)) if a.dtype == np.float64 else a
                 for a in arrays
             ]
         )
 
-    def largest(runs: list[Arrays]) -> Arrays:
-        return [
-            np.max([np.abs(run[k] - value) for run in runs], axis=0)
-            for k, value in enumerate(exact)
-            if value.dtype == np.float64
-        ]
-
-    exact = function(arrays)
     step = 8 * 2.0**-bits
+    exact = function(arrays)
     shaken = []
     for seed in range(SHAKES):
         with Shaken(bits, seed):
             shaken.append(function(arrays))
-    shakes = largest(shaken)
-    moves = largest([moved(step) for _ in range(MOVES)])
-    shorter = largest([moved(step / NEARER) for _ in range(MOVES)])
-    found = zip(shakes, moves, shorter, strict=True)
+    moves = [(moved(k, step), moved(k, step / NEARER)) for k in range(MOVES)]
     errors = []
-    for value in exact:
+    for k, value in enumerate(exact):
         if value.dtype != np.float64:
             errors.append(np.zeros(value.shape))
             continue
-        shake, move, short = next(found)
-        smooth = short <= 8 / NEARER * move + 2.0**-48 * np.abs(value)
-        own = r.libm * np.abs(value) + r.tiny
-        errors.append(4 * scale * (shake + np.where(smooth, move, 0)) + own)
+        size = np.abs(value)
+        largest = np.max([np.abs(run[k] - value) for run in shaken], axis=0)
+        for far, near in moves:
+            move, short = np.abs(far[k] - value), np.abs(near[k] - value)
+            smooth = short <= 8 / NEARER * move + 2.0**-48 * size
+            largest = np.maximum(largest, np.where(smooth, move, 0))
+        errors.append(4 * scale * largest + r.libm * size + r.tiny)
     return errors
 
 
