@@ -156,28 +156,23 @@ class Witness:
     ) -> dict[Index, Entry] | None:
         """{index: (value, error)} of dLoss/dprediction for these indices and a random draw. dloss:
         the cotangent, as criterion.backward takes it."""
-        terms = losses.loss_terms(criterion)
+        p, target = self._up(prediction), self._up(target)
+        terms = losses.loss_terms(criterion, (p, target))
         if terms is None:
             return None
-        p, target = self._up(prediction), self._up(target)
         cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
         if criterion.reduction == "none" and cotangent.ndim < p.ndim:  # summed over the classes
             cotangent = np.expand_dims(cotangent, losses.axis(p))
         cotangent = np.broadcast_to(cotangent, p.shape)
-        found = {}
+        apart, found = losses.row_by_row(criterion, p), {}
         for index in self._entries(p.shape, worst):
             if isinstance(criterion, nn.BCELoss) and not p[index] * (1 - p[index]) > BCE_FLOOR:
                 found[index] = np.nan, np.nan  # torch's floor, no derivative of the loss
                 continue
-            found[index] = derivative(
-                *(
-                    lambda value: terms(value, target)[0],
-                    p,
-                    index,
-                    np.broadcast_to(cotangent, p.shape),
-                ),
-                noise=lambda value, _: terms(value, target)[1],
-            )
+            own = slice(index[0], index[0] + 1) if apart else ...
+            at = (0, *index[1:]) if apart else index
+            f = _Kept(terms, target[own])
+            found[index] = derivative(f, p[own], at, cotangent[own], noise=f.noise)
         return found
 
     def updated(
@@ -314,6 +309,20 @@ class Witness:
         except Exception:  # whatever a forward of somebody's own may raise: the twin answers
             pass
         return theirs, low, low_x
+
+
+class _Kept:
+    """The terms of a loss, whose noise was computed with them."""
+
+    def __init__(self, terms: losses.Terms, target: np.ndarray) -> None:
+        self.terms, self.target = terms, target
+
+    def __call__(self, prediction: np.ndarray) -> np.ndarray:
+        self.last = self.terms(prediction, self.target)
+        return self.last[0]
+
+    def noise(self, prediction: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (self.last if y is self.last[0] else self.terms(prediction, self.target))[1]
 
 
 def _answer(value: np.ndarray, error: np.ndarray) -> Value:
