@@ -66,3 +66,66 @@ def test_a_module_that_is_not_there(index):
     assert isinstance(error, type(refusal(lambda: theirs[index])))
     assert f"index {index} is out of range for 2 modules" in str(error)
     assert (repr(ours[-2]), repr(ours[1])) == ("ReLU()", "Tanh()")
+
+
+EVERY_MODULE = [
+    *(nn.Arctan(), nn.BatchNorm1d(4), nn.Dropout(), nn.ELU(), nn.Flatten(), nn.GELU()),
+    *(nn.Identity(), nn.LeakyReLU(), nn.Linear(4, 3), nn.LogSigmoid(), nn.LogSoftmax(1)),
+    *(nn.Maxout(), nn.PReLU(), nn.ReLU(), nn.Residual(nn.Tanh()), nn.Sequential(), nn.SiLU()),
+    *(nn.Sigmoid(), nn.Softmax(1), nn.Softplus(), nn.Step(), nn.Tanh()),
+]
+EVERY_CRITERION = [
+    *(nn.BCELoss, nn.BCEWithLogitsLoss, nn.CrossEntropyLoss, nn.HalfSquaredError, nn.L1Loss),
+    *(nn.MSELoss, nn.NLLLoss, nn.SumSquaredError),
+]
+
+
+def kinds_of(base):
+    found = {
+        kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, base)
+    }
+    return found - {base}
+
+
+def test_every_module_and_criterion_is_below():
+    assert {type(module) for module in EVERY_MODULE} == kinds_of(nn.Module)
+    assert set(EVERY_CRITERION) == kinds_of(nn.Criterion)
+
+
+@pytest.mark.parametrize("module", EVERY_MODULE, ids=lambda module: type(module).__name__)
+def test_a_module_says_where(module):
+    name, given = type(module).__name__, "expected a NumPy array, got list"
+    assert str(refusal(module, [[1.0]])) == f"{name}: x: {given}"
+    if not module.__dict__.get("_children", True):
+        return  # an empty Sequential has no gradients to compute
+    module(np.ones((2, 4), np.float32))
+    for backward in (module.backward, module.backward_parameters):
+        assert str(refusal(backward, [[1.0]])) == f"{name}: dy: {given}"
+
+
+@pytest.mark.parametrize("kind", EVERY_CRITERION)
+def test_a_criterion_says_where(kind):
+    name, given = kind.__name__, "expected a NumPy array, got list"
+    criterion, p = kind(), np.full((2, 3), 0.5)
+    target = np.array([0, 2]) if kind in (nn.NLLLoss, nn.CrossEntropyLoss) else p
+    assert str(refusal(criterion, [[0.5]], target)) == f"{name}: prediction: {given}"
+    criterion(p, target)
+    assert str(refusal(criterion.backward, [1.0])) == f"{name}: dloss: {given}"
+    if kind not in (nn.NLLLoss, nn.CrossEntropyLoss):
+        assert str(refusal(criterion, p, [[0.5]])) == f"{name}: target: {given}"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nn.Flatten("1"), "Flatten: start_dim must be a whole number, got '1'"),
+        (lambda: nn.Flatten(1, "1"), "Flatten: end_dim must be a whole number, got '1'"),
+        (lambda: nn.Sequential()["1"], "Sequential: index must be a whole number, got '1'"),
+        (
+            lambda: nn.Residual(nn.Maxout(2))(np.ones((1, 2))),
+            "Residual: module(x), to be added to x: expected shape (1, 2), got (1, 1)",
+        ),
+    ],
+)
+def test_the_whole_message(call, message):
+    assert str(refusal(call)) == message
