@@ -13,13 +13,20 @@ can tell it from the code; the last line says how many do not, and is an error.
 import os
 import re
 import sys
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from itertools import zip_longest
 from pathlib import Path
 
 import libcst as cst
+import pytest
+from _pytest.config import _prepareconfig
 from mutmut import configuration
 from mutmut.__main__ import _reset_mutant_results, _run
 from mutmut.mutation import file_mutation
 from mutmut.runners.harness import PytestRunner
+from mutmut.utils.file_utils import change_cwd
+from mutmut.workers.isolation import run_in_fork
 from report import report
 
 ROOT = Path(__file__).parents[2]
@@ -61,18 +68,44 @@ def mutate_decorated_functions() -> None:
     file_mutation.function_trampoline_arrangement = arranged
 
 
-def run_few_tests_first() -> None:
-    """One case of every parametrized test, then all. Nine mutants of ten need no more than the
-    few, and to collect thousands takes seconds."""
-    run = PytestRunner.run_tests
+class Tests:
+    """The tests of a part, collected once: each mutant's process then has them ready. To collect
+    thousands takes seconds; to run the few that most mutants survive takes none."""
 
-    def run_tests(self, *, mutant_name, tests):
-        few = list({test.partition("[")[0]: test for test in tests}.values())
-        if mutant_name and len(few) < len(tests):
-            code = run(self, mutant_name=mutant_name, tests=few)
-            if code:
-                return code
-        return run(self, mutant_name=mutant_name, tests=tests)
+    def __init__(self, arguments: list[str]) -> None:
+        with redirect_stdout(open(os.devnull, "w")):
+            config = _prepareconfig(["--rootdir=.", "-q", "-s", *arguments])
+            config._do_configure()
+            self.session = pytest.Session.from_config(config)
+            config.hook.pytest_sessionstart(session=self.session)
+            config.hook.pytest_collection(session=self.session)
+        self.items = {item.nodeid: item for item in self.session.items}
+
+    def run(self, names: Iterable[str]) -> int:
+        """0 where all pass, 1 after the first that fails."""
+        chosen = [self.items[name] for name in names]
+        for item, after in zip_longest(chosen, chosen[1:]):
+            self.session.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if self.session.testsfailed:
+                return 1
+        return 0
+
+
+def collect_tests_once() -> None:
+    collected = None
+
+    def run_tests(self, *, mutant_name, tests: Iterable[str]) -> int:
+        nonlocal collected
+        with change_cwd("mutants"):
+            if collected is None:
+                own = configuration.config()
+                arguments = own.pytest_add_cli_args + own.pytest_add_cli_args_test_selection
+                collected = Tests(arguments)
+            if mutant_name:
+                return collected.run(tests)
+            # mutmut wants to see that tests pass, and that they fail where they should.
+            cases = {name.partition("[")[0]: name for name in collected.items}
+            return run_in_fork(collected.run, cases.values())
 
     PytestRunner.run_tests = run_tests
 
@@ -96,7 +129,7 @@ def run(part: str, files: list[str]) -> None:
 
 def main() -> int:
     mutate_decorated_functions()
-    run_few_tests_first()
+    collect_tests_once()
     chosen = sys.argv[1:] or list(PARTS)
     for part in PARTS:
         files = [file for file in chosen if file.startswith(f"{part}/")]
