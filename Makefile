@@ -1,18 +1,22 @@
 # make       installs into .venv, proves manual against torch, trains MNIST with both
 # make test  runs the tests
+# make mutants  plants bugs, which compare must find
 
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 PYTHON ?= $(shell for p in $(PYTHONS); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: all test lint clean
+.PHONY: all test mutants lint clean
 all: .venv/installed
 	$(BIN)/handgrad verify
 	$(BIN)/handgrad bench
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+mutants: .venv/installed
+	$(BIN)/python -m tests.planted
 
 lint: .venv/installed
 	$(BIN)/ruff check .
