@@ -10,22 +10,14 @@ FORWARD, BACKWARD = "activation.1", "d_activation.0"
 STALE = "self.saved = self.saved or "
 
 
-def large(draw: Draw, module: nn.Module) -> Arguments:
-    """Inputs from 4 to 12, where σ is nearly 1."""
-    return onto(draw, module, draw.uniform(4, 12, 6, 5), nn.HalfSquaredError())
+def nearly_one(draw: Draw) -> Arguments:
+    """LogSigmoid of inputs from 4 to 12."""
+    return onto(draw, nn.LogSigmoid(), draw.uniform(4, 12, 6, 5), nn.HalfSquaredError())
 
 
-def huge_logits(draw: Draw, module: nn.Module) -> Arguments:
-    """No exponential function can take them."""
-    return onto(draw, module, 1e4 * draw.normal(6, 5), nn.HalfSquaredError())
-
-
-def large_log_sigmoid(draw: Draw) -> Arguments:
-    return large(draw, nn.LogSigmoid())
-
-
-def huge_softmax(draw: Draw) -> Arguments:
-    return huge_logits(draw, nn.Softmax(1))
+def beyond_exp(draw: Draw) -> Arguments:
+    """Softmax of logits about 1000."""
+    return onto(draw, nn.Softmax(1), 1000 + draw.normal(6, 5), nn.HalfSquaredError())
 
 
 BUGS = [
@@ -105,7 +97,7 @@ BUGS = [
         "LogSigmoid",
         "log(1 + e) for log1p(e): digits lost for large x",
         edited(nn.LogSigmoid.forward, "np.log1p(", "np.log(1 + "),
-        large_log_sigmoid,
+        nearly_one,
         "activation",
     ),
     # Tanh
@@ -270,7 +262,7 @@ BUGS = [
         "Softmax",
         "the maximum not subtracted: ∞/∞",
         edited(nn.Softmax.forward, "_below_maximum(np.atleast_1d(x), axis)", "np.atleast_1d(x)"),
-        huge_softmax,
+        beyond_exp,
         "activation",
     ),
     # LogSoftmax

@@ -30,7 +30,7 @@ def regression(draw: Draw, net: nn.Module, *shape: int) -> Arguments:
 
 def onto(draw: Draw, net: nn.Module, x: np.ndarray, criterion: nn.Criterion) -> Arguments:
     """The network, x, the criterion, and random targets."""
-    y = draw.normal(*np.shape(copy.deepcopy(net)(x)))
+    y = draw.normal(*np.shape(copy.deepcopy(net).forward(x)))
     return {"net": net, "criterion": criterion, "x": x, "y": y}
 
 

@@ -197,7 +197,7 @@ BUGS = [
             "in self._children.values()",
         ),
         layers(square=True),
-        "d_activation.1 (end to end)",
+        "d_activation.2",
     ),
     Bug(
         "Sequential",
@@ -208,7 +208,7 @@ BUGS = [
             "in list(self._children.values())[:-1]",
         ),
         layers(square=True),
-        "activation.2",
+        "prediction",
     ),
     Bug(
         "Sequential",

@@ -1,6 +1,8 @@
 """Bugs in the backward of a module of one's own: a LayerNorm written by hand, whose twin is
 torch's, and one that is no module at all, only behaves like one."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -41,6 +43,31 @@ def _(module: LayerNorm) -> torch.nn.Module:
     return torch.nn.LayerNorm(module.weight.size, module.eps)
 
 
+class Plain:
+    """The same formulas in a class that knows nothing of handgrad but `Parameter`."""
+
+    def __init__(self, n: int, dtype: np.dtype) -> None:
+        self.eps = 1e-3
+        self.weight = nn.Parameter(np.linspace(0.5, 1.5, n).astype(dtype))
+        self.bias = nn.Parameter(np.linspace(-1, 1, n).astype(dtype))
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield from (("weight", self.weight), ("bias", self.bias))
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        d = x - x.mean(-1, keepdims=True)
+        self.sigma = np.sqrt((d * d).mean(-1, keepdims=True) + x.dtype.type(self.eps))
+        self.normed = d / self.sigma
+        return self.weight.data * self.normed + self.bias.data
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        self.weight.grad = (dy * self.normed).sum(0)
+        self.bias.grad = dy.sum(0)
+        d = self.weight.data * dy
+        d = d - d.mean(-1, keepdims=True) - self.normed * (d * self.normed).mean(-1, keepdims=True)
+        return d / self.sigma
+
+
 def normed(draw: Draw) -> Arguments:
     own = LayerNorm(7, dtype=draw.dtype)
     return regression(draw, nn.Sequential(draw.linear(5, 7), own, draw.linear(7, 4)))
@@ -50,6 +77,12 @@ def first_normed(draw: Draw) -> Arguments:
     """Where nobody asks for its dx."""
     own = LayerNorm(IN, dtype=draw.dtype)
     return onto(draw, own, draw.normal(BATCH, IN), nn.MSELoss())
+
+
+def plain(draw: Draw) -> Arguments:
+    """No module of manual, with a twin that is handed over."""
+    given = onto(draw, Plain(IN, draw.dtype), draw.normal(BATCH, IN), nn.MSELoss())
+    return given | {"twin": torch.nn.LayerNorm(IN, 1e-3)}
 
 
 BUGS = [
@@ -105,5 +138,26 @@ BUGS = [
         edited(base.Module.backward_parameters, "self.backward(dy)", "self.backward(-dy)"),
         first_normed,
         "grad.weight (backward_parameters)",
+    ),
+    Bug(
+        "Module",
+        "a class of one's own whose dx lacks the mean's derivative",
+        edited(Plain.backward, "d = d - d.mean(-1, keepdims=True) - ", "d = d - "),
+        plain,
+        "d_x",
+    ),
+    Bug(
+        "Module",
+        "a class of one's own whose dγ is the mean",
+        edited(Plain.backward, "(dy * self.normed).sum(0)", "(dy * self.normed).mean(0)"),
+        plain,
+        "grad.weight",
+    ),
+    Bug(
+        "Module",
+        "a class of one's own that takes the cotangent for 1",
+        edited(Plain.backward, "d = self.weight.data * dy", "d = self.weight.data + 0 * dy"),
+        plain,
+        "d_x",
     ),
 ]

@@ -179,14 +179,14 @@ BUGS = [
         "the weight halved by the backward",
         edited(nn.Linear.backward, DX, f"self.weight.data *= 0.5\n    {DX}"),
         layers(),
-        "2.weight (changed)",
+        "0.weight (changed)",
     ),
     Bug(
         "Linear",
         "the saved input, which is the output of the module before, cleared",
         edited(nn.Linear.backward, DX, f"x[...] = 0\n    {DX}"),
         layers(),
-        "activation.1 (changed)",
+        "x (changed)",
     ),
     Bug(
         "MSELoss",
@@ -208,7 +208,7 @@ BUGS = [
             "difference = np.subtract(prediction, target, out=prediction)",
         ),
         layers(),
-        "activation.2 (changed)",
+        "prediction (changed)",
     ),
     # what every parameter and module has
     Bug(
