@@ -117,7 +117,7 @@ BUGS = [
     ),
     Bug(
         "Tanh",
-        "saved before it is computed: 1 − x²",
+        "x for y in 1 − y²",
         edited(nn.Tanh.forward, "self.saved = (y,)", "self.saved = (x,)"),
         between(nn.Tanh),
         BACKWARD,

@@ -37,6 +37,12 @@ GRADIENTS = nn.Linear.backward_parameters
 HAND = by_hand.by_hand
 
 
+def one_nan(self: torch.nn.Tanh, x: torch.Tensor) -> torch.Tensor:
+    hole = torch.zeros_like(x)
+    hole[2, 3] = torch.nan
+    return torch.tanh(x) + hole
+
+
 def bug(subject: str, wrong: str, mine: Plant, theirs: Plant, case: Case, row: str) -> Bug:
     return Bug(subject, f"on both sides, {wrong}", together(mine, theirs), case, row, "both")
 
@@ -82,6 +88,22 @@ BUGS = [
         edited(LINEAR.backward, "dy.T @ x", "0 * weight"),
         HAND(layers()),
         "grad.2.weight",
+    ),
+    bug(
+        "Linear",
+        "dW missing",
+        edited(GRADIENTS, "self.weight.overwrite_grad()", "np.empty_like(self.weight.data)"),
+        edited(LINEAR.backward, "dy.T @ x", "None"),
+        HAND(layers()),
+        "grad.2.weight",
+    ),
+    bug(
+        "Tanh",
+        "one NaN in y",
+        edited(nn.Tanh.forward, "self.saved", "y[2, 3] = np.nan\n    self.saved"),
+        forward_of(torch.nn.Tanh, one_nan),
+        layers(),
+        "activation.1",
     ),
     bug(
         "Linear",

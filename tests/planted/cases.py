@@ -48,11 +48,11 @@ def between(kind: type, **options: Any) -> Case:
 
 
 @cache
-def alone(kind: type, *shape: int, scale: float = 1.0, **options: Any) -> Case:
+def alone(kind: type, *shape: int, **options: Any) -> Case:
     """The module is the network: activation and d_x. x of both signs, two of them exactly 0."""
 
     def case(draw: Draw) -> Arguments:
-        x = draw.kinked(*(shape or (BATCH, IN))) * draw.dtype.type(scale)
+        x = draw.kinked(*(shape or (BATCH, IN)))
         return onto(draw, made(kind, draw, options), x, nn.HalfSquaredError())
 
     return case

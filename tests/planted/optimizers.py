@@ -150,7 +150,7 @@ BUGS = [
     ),
     bug(
         optim.Adam,
-        "the weight decay after the moments, with maximize",
+        "maximize changes the sign of the weight decay, too",
         edited(ADAM, "g = gradient(theta, grad, group)", "g = -gradient(theta, -grad, group)"),
         weight_decay=0.1,
         lr=0.01,

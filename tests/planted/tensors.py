@@ -136,6 +136,13 @@ BUGS = [
     ),
     Bug(
         "Tanh",
+        "no forward",
+        edited(nn.Tanh.forward, "self.saved = (y,)", "raise NotImplementedError"),
+        layers(),
+        "activation.1",
+    ),
+    Bug(
+        "Tanh",
         "no backward",
         edited(nn.Tanh.backward, "(y,) = self.recall()", "raise NotImplementedError"),
         layers(),
