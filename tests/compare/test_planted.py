@@ -100,5 +100,6 @@ def test_the_table_says_what_is_not_as_expected(capsys):
     wrong = dataclasses.replace(right[0], row="loss")
     assert report({"activations": [wrong, right[1]]}, SEED) == 1
     out = capsys.readouterr().out
-    assert "NOT expected loss, manual" in " ".join(out.split())
+    assert f"NOT as expected: {wrong.name}\n  expected loss: manual\n" in out
+    assert "found in float32 d_activation.0: manual\n" in out
     assert "2 bugs, 1 rejected, located and blamed" in out

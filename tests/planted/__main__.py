@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -26,45 +26,46 @@ def report(areas: dict[str, Sequence[Bug]], seed: int) -> int:
             results = [find(bug, np.dtype(dtype), seed) for dtype in DTYPES]
             found.setdefault(area, []).append((bug, results))
     dtypes = " and ".join(str(dtype) for dtype in DTYPES)
-    table = plain_table(f"planted bugs, each in {dtypes}, seed {seed}")
-    table.add_column("bug", overflow="fold")
-    for name in ("rejected by", "first row", "blame", ""):
-        table.add_column(name, no_wrap=name == "")
-    wrong = 0
+    table = plain_table(f"planted bugs, each in {' and '.join(map(str, DTYPES))}, seed {seed}")
+    table.add_column("subject", no_wrap=True)
+    table.add_column("what is wrong", min_width=30, overflow="fold")
+    for name in ("rejected by", "first row", "blame"):
+        table.add_column(name)
+    table.add_column("")
+    wrong = []
     for area, results in found.items():
         table.add_row(f"[bold]{area}[/]")
-        for bug, both in results:
-            ok = all(as_expected(bug, one) for one in both)
-            wrong += not ok
+        for bug, each in results:
+            ok = all(as_expected(bug, one) for one in each)
+            if not ok:
+                wrong.append((bug, each))
             table.add_row(
-                escape(bug.name),
-                _together(one.verdict for one in both),
-                escape(_together(_place(one) for one in both)),
-                _together(str(one.blame) for one in both),
-                "[green]ok[/]" if ok else f"[bold red]NOT[/] {escape(expected(bug))}",
+                bug.subject,
+                escape(bug.wrong),
+                _once(one.verdict for one in each),
+                escape(_once(_place(one.row, one.step) for one in each)),
+                _once(str(one.blame) for one in each),
+                "[green]ok[/]" if ok else "[bold red]NOT[/]",
             )
         table.add_section()
     console.print(table)
-    console.print(
-        f"{len(bugs)} bugs, {len(bugs) - wrong} rejected, located and blamed as they should be"
-    )
-    return wrong
+    for bug, each in wrong:
+        console.print(f"NOT as expected: {bug.name}", markup=False, style="bold red")
+        console.print(f"  expected {_place(bug.row, bug.step)}: {bug.blame}", markup=False)
+        for dtype, one in zip(DTYPES, each, strict=True):
+            place = _place(one.row, one.step) or "nothing"
+            console.print(f"  found in {dtype} {place}: {one.blame}", markup=False)
+    right = len(bugs) - len(wrong)
+    console.print(f"{len(bugs)} bugs, {right} rejected, located and blamed as they should be")
+    return len(wrong)
 
 
-def expected(bug: Bug) -> str:
-    return f"expected {bug.row}{_step(bug.step)}, {bug.blame}"
+def _place(row: str, step: int) -> str:
+    return f"{row}, step {step}" if step > 1 else row
 
 
-def _place(found: Found) -> str:
-    return found.row + _step(found.step)
-
-
-def _step(step: int) -> str:
-    return f", step {step}" if step > 1 else ""
-
-
-def _together(values) -> str:
-    """What is the same in either dtype once."""
+def _once(values: Iterable[str]) -> str:
+    """What is the same in either dtype is said once."""
     return " | ".join(dict.fromkeys(values))
 
 
