@@ -25,7 +25,6 @@ def report(areas: dict[str, Sequence[Bug]], seed: int) -> int:
             begin(bug.name)
             results = [find(bug, np.dtype(dtype), seed) for dtype in DTYPES]
             found.setdefault(area, []).append((bug, results))
-    dtypes = " and ".join(str(dtype) for dtype in DTYPES)
     table = plain_table(f"planted bugs, each in {' and '.join(map(str, DTYPES))}, seed {seed}")
     table.add_column("subject", no_wrap=True)
     table.add_column("what is wrong", min_width=30, overflow="fold")
