@@ -225,15 +225,4 @@ BUGS = [
         between(nn.BatchNorm1d, num_features=7),
         "grad.1.weight",
     ),
-    Bug(
-        "Parameter",
-        "no room of its own: all gradients in one place",
-        edited(
-            nn.Parameter.overwrite_grad,
-            "return self._grad",
-            "return self.shaped(self._flat.grad[: self.size])",
-        ),
-        layers(),
-        "grad.2.weight",
-    ),
 ]
