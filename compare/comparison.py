@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from compare.vacuity import declared, why
+
 
 class EquivalenceError(AssertionError):
     """The two sides differ by more than rounding; the text is the table. comparison: all of it."""
@@ -44,17 +46,23 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        return bool(len(self.frame)) and bool((self.frame.verdict == "ok").all())
+        return bool(len(self.frame)) and not len(self.failures)
 
     @property
     def blame(self) -> str | None:
         """Who is wrong in the first row that is: None, "manual", "torch", "both" or "undecided"."""
-        return None if self.passed else "undecided"
+        wrong = self.frame.blame[self.frame.verdict != "ok"].dropna()
+        return wrong.iloc[0] if len(wrong) else None
 
     @property
     def failures(self) -> pd.DataFrame:
-        """The rows that are not ok; the first is the cause or next to it."""
-        return self.frame[self.frame.verdict != "ok"]
+        """The rows that are not ok, nor vacuous and declared; the first is the cause."""
+        names, verdicts = self.frame["name"], self.frame.verdict
+        passes = [
+            verdict == "ok" or (verdict == "vacuous" and declared(name, self.allow_vacuous))
+            for name, verdict in zip(names, verdicts, strict=True)
+        ]
+        return self.frame[~np.array(passes, dtype=bool)]
 
     def __str__(self) -> str:
         text = table(self.frame)
@@ -78,6 +86,8 @@ def describe(row: pd.Series) -> str:
     if row.verdict == "nonfinite":
         values = f"manual {_value(row.manual)}, torch {_value(row.torch)}"
         return f"not finite at {list(row.worst)}: {values}"
+    if row.verdict == "vacuous":
+        return f"vacuous: {why(row['name'])}"
     return f"{row.verdict}: manual has {row.manual}, torch {row.torch}"
 
 

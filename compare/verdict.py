@@ -1,7 +1,6 @@
-"""Rows and verdict: judge every tensor of one or several training steps on both sides."""
+"""The verdict: compare a network, its training step, or several, with its twin."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,10 @@ import pandas as pd
 import torch
 
 from compare.comparison import Comparison, EquivalenceError, context
-from compare.judge import COLUMNS, judge
-from compare.tolerance import Bounds
-from compare.trace import BackwardError, Run, Tensor, manual_step, torch_step
-from manual import nn, optim
-from torch_ref import twin, twins
-from torch_ref.twin import load
+from compare.judge import COLUMNS
+from compare.sides import manual_run
+from compare.step import Sides
+from manual import nn
 
 
 def compare(
@@ -29,6 +26,9 @@ def compare(
     steps: int = 1,
     device: str = "cpu",
     seed: int | None = None,
+    twin: torch.nn.Module | None = None,
+    oracle: bool = True,
+    allow_vacuous: Collection[str] = (),
 ) -> Comparison:
     """Run `steps` training steps on (x, y) with `net` and with its twin, and judge every tensor.
 
@@ -61,53 +61,31 @@ def compare(
         raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
     if x.size == 0:
         raise ValueError(f"compare: x has no elements (shape {x.shape}), so nothing can be judged")
-    own = Run(*copy.deepcopy((net, criterion, optimizer, scheduler)), clip)
-    theirs, exact = (_twin_run(own, *on) for on in ((device, None), ("cpu", torch.float64)))
-    bounds = Bounds(exact, dtype=x.dtype)
-    tx, ty = torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
-    if not ty.is_floating_point():
-        ty = ty.long()
-    rows, raised = [], ""
+    if isinstance(allow_vacuous, str):
+        raise TypeError(f"compare: allow_vacuous must be a list of patterns, got {allow_vacuous!r}")
+    own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
+    sides = Sides(own, given, x.dtype, device, seed or 0, oracle)
+    rows, raised = [], []
     # Without warnings: a value that is not finite is a verdict here.
     with torch.enable_grad(), np.errstate(all="ignore"):
         for step in range(1, steps + 1):
             if step > 1:
-                _go_on(theirs, own, getattr(torch, x.dtype.name))
-                _go_on(exact, own, torch.float64)
-                bounds.restart()
+                sides.go_on()
 
             def draw(shape: tuple, step: int = step) -> np.ndarray:
                 values = np.random.default_rng((seed or 0, step)).normal(size=tuple(shape))
                 return values.astype(np.float32)  # the same number in either dtype
 
-            try:
-                mine = manual_step(own, x.copy(), y.copy(), draw)
-            except BackwardError as error:
-                mine, raised = error.rows, f"{error}\n"
-            torchs = torch_step(theirs, tx.to(device), ty.to(device), draw)
-            exact_y = ty.double() if ty.is_floating_point() else ty
-            allowed = bounds.step(tx.double(), exact_y, draw)
-            rows += [
-                judge(step, a, b, None if b is None else allowed.get(b.name))
-                for a, b in _paired(mine, torchs)
-            ]
+            found, raised = sides.step(x, y, draw)
+            rows += found
             if raised:
                 break
-    return Comparison(pd.DataFrame(rows, columns=COLUMNS), raised + context(seed, device))
-
-
-def _twin_run(own: Run, device: str, dtype: torch.dtype | None) -> Run:
-    net, criterion, optimizer = twins(own.net, own.criterion, own.optimizer, device, dtype)
-    scheduler = None if own.scheduler is None else twin(own.scheduler, optimizer)
-    return Run(net, criterion, optimizer, scheduler, own.clip and twin(own.clip))
-
-
-def _go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
-    """Put torch's side where manual's stands."""
-    load(side.net, own.net, dtype)
-    if isinstance(own.optimizer, optim.LBFGS):
-        parameters = [p for group in side.optimizer.param_groups for p in group["params"]]
-        side.optimizer.load_state_dict(twin(own.optimizer, parameters).state_dict())
+    return Comparison(
+        pd.DataFrame(rows, columns=COLUMNS),
+        "".join(f"{line}\n" for line in raised) + context(seed, device),
+        sides.reasons,
+        tuple(allow_vacuous),
+    )
 
 
 def assert_equivalent(
@@ -117,15 +95,3 @@ def assert_equivalent(
     comparison = compare(net, criterion, x, y, **options)
     if not comparison.passed:
         raise EquivalenceError(comparison)
-
-
-def _paired(mine: list[Tensor], theirs: list[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Both traces by name, in causal order: torch's, with what only manual has put in place.
-    "grad.0.weight (…)" is a second reading of manual's, and judged against the same of torch.
-    """
-    a, b = {t.name: t for t in mine}, {t.name: t for t in theirs}
-    order = list(b)
-    for before, name in zip([None, *a], a, strict=False):
-        if name not in b:
-            order.insert(order.index(before) + 1 if before else 0, name)
-    return [(a.get(name), b.get(name.partition(" ")[0])) for name in order]

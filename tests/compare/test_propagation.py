@@ -9,7 +9,7 @@ import torch
 
 import torch_ref
 from compare.cases import Case, cases
-from compare.tolerance import Bounds
+from compare.propagation import Bounds
 from compare.trace import Run, torch_step
 from manual import nn, optim
 from torch_ref import twins
@@ -324,7 +324,9 @@ def test_an_ordinary_network_leaves_no_room_for_a_mistake(seed):
         criterion = nn.CrossEntropyLoss()
         x, y = torch.from_numpy(g.normal(size=(16, 30))), torch.from_numpy(g.integers(0, 4, 16))
         exact = twins(net, criterion, None, dtype=torch.float64)
-        values = {row.name: np.abs(row.value) for row in torch_step(Run(*exact), x, y)}
+        values = {
+            row.name: np.abs(row.value) for row in torch_step(Run(*exact), x, y).rows.values()
+        }
         allowed = Bounds(Run(*exact), np.dtype(dtype)).step(x, y)
         for name in ("grad.0.weight", "grad.0.bias", "grad.2.weight", "grad.2.bias"):
             kept = values[name] > 0
@@ -340,7 +342,7 @@ def test_no_row_of_an_ordinary_network_leaves_room_for_a_mistake():
     exact = twins(net, nn.CrossEntropyLoss(), optimizer, dtype=torch.float64)
     x, y = torch.from_numpy(g.normal(size=(16, 9))), torch.from_numpy(g.integers(0, 4, 16))
     again = twins(net, nn.CrossEntropyLoss(), optimizer, dtype=torch.float64)
-    values = {row.name: np.abs(row.value) for row in torch_step(Run(*again), x, y)}
+    values = {row.name: np.abs(row.value) for row in torch_step(Run(*again), x, y).rows.values()}
     allowed = Bounds(Run(*exact), np.dtype(np.float32)).step(x, y)
     assert (allowed.pop("x") == 0).all()
     for name in values.keys() - {"x"}:
