@@ -53,6 +53,12 @@ def _(optimizer: torch.optim.SGD, group, theta, g, state):
     return theta - group["lr"] * g
 
 
+def _bias(beta: float, t: int, like: Ball) -> Ball:
+    """1 − βᵗ, of Python's numbers: of a βᵗ near 1 (and 2 units of roundoff off) little is left."""
+    power, u = float(beta) ** t, np.finfo(float).eps / 2
+    return Ball(np.array(1 - power), (2 * power + (1 - power)) * u, like.r)
+
+
 @update_rule.register(torch.optim.Adam)
 @update_rule.register(torch.optim.AdamW)
 def _(optimizer, group, theta, g, state):
@@ -70,10 +76,11 @@ def _(optimizer, group, theta, g, state):
     state |= {"step": t, "exp_avg": m, "exp_avg_sq": v}
     if group["amsgrad"]:
         v = state["max_exp_avg_sq"] = _kept(state, "max_exp_avg_sq", g).maximum(v)
-    bias1, bias2 = 1 - beta1**t, 1 - beta2**t
+    bias1, bias2 = (_bias(beta, t, g) for beta in (beta1, beta2))
     k = np.arange(t)
-    shares = ((1 - beta1) * beta1**k / bias1) ** 2 / ((1 - beta2) * beta2**k / bias2)
-    ratio = (1 / bias1 * m) / (v.sqrt() * (1 / np.sqrt(bias2))).plus(group["eps"])
+    shares = ((1 - beta1) * beta1**k / bias1.value) ** 2
+    shares = shares / ((1 - beta2) * beta2**k / bias2.value)
+    ratio = (m / bias1) / (v.sqrt() / bias2.sqrt()).plus(group["eps"])
     return theta - group["lr"] * ratio.within(np.sqrt(shares.sum()))
 
 
