@@ -1,19 +1,23 @@
 # make       installs into .venv, proves manual against torch, trains MNIST with both
 # make test  runs the tests
-# make mutants  plants bugs, which compare must find
+# make trust counts false alarms and missed errors over 10,000 random networks (15 minutes)
+# make mutants plants bugs, which compare must find
 
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 PYTHON ?= $(shell for p in $(PYTHONS); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: all test mutants lint clean
+.PHONY: all test trust mutants lint clean
 all: .venv/installed
 	$(BIN)/handgrad verify
 	$(BIN)/handgrad bench
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+trust: .venv/installed
+	$(BIN)/handgrad trust
 
 mutants: .venv/installed
 	$(BIN)/python -m tests.planted

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from compare.trace import Tensor
 
@@ -60,6 +61,13 @@ def judge_values(a: np.ndarray, b: np.ndarray, allowed: np.ndarray | None) -> di
         "used": used[worst],
         "verdict": "ok" if ok.all() else "mismatch",
     }
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The table of these rows; who is not to blame is None there, too."""
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    blamed = table.blame.astype(object)
+    return table.assign(blame=blamed.where(blamed.notna(), None))
 
 
 def at(worst: tuple, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from compare import vacuity
 from compare.judge import COLUMNS, judge
 from compare.propagation import Bounds
+from compare.rounding import Rounding
 from compare.sides import copy_values, go_on, torch_run
 from compare.testimony import Judged, Testimony
 from compare.tolerance import Tolerance
@@ -52,7 +53,11 @@ class Sides:
         self.dtype = getattr(torch, dtype.name)
         self.theirs = torch_run(own, given, device, self.dtype)
         self.exact = torch_run(own, given, "cpu", torch.float64)
-        self.tolerance, self.bounds = (kind(self.exact, dtype) for kind in (Tolerance, Bounds))
+        self.rounding = Rounding.of(dtype)
+        self.tolerance, self.bounds = (
+            Tolerance(self.exact, self.rounding),
+            Bounds(self.exact, dtype),
+        )
         self.testimony = Testimony(own, dtype, seed, oracle)
         self.steps, self.reasons = 0, {}
         self.units = {unit.y: unit for unit in units(self.layers.net)}
@@ -78,7 +83,13 @@ class Sides:
         self.reasons |= {(self.steps, n): text for n, text in self.tolerance.reasons.items()}
         rows = {n: row for n, row in theirs.rows.items() if not self._of_the_whole(n)}
         judged = [self._layer(a, b, allowed, theirs, mine) for a, b in paired(mine, rows)]
-        self.testimony.step(before, self.exact.net, theirs, exact_y, draw, judged)
+
+        def certain() -> Arrays:
+            """What is allowed without the probability that sums of many terms rest on."""
+            surely = Tolerance(self.exact, self.rounding._replace(certain=True))
+            return surely.step(theirs, exact_y, draw)
+
+        self.testimony.step(before, self.exact.net, theirs, exact_y, draw, judged, certain)
         found = [each.row for each in judged] + self._unreached(mine, rows)
         self.whole &= _fine(found)
         try:

@@ -1,7 +1,8 @@
 """What the third witness says about the rows of a step, and who is wrong by it."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ class Judged(NamedTuple):
 class Testimony:
     """Asks the witness, step after step.
 
-    every: about every tensor, not only about those that fail. asked, of: entries of gradients.
+    every: about every tensor, not only about those that fail.
     """
 
     def __init__(self, own: Run, dtype: np.dtype, seed: int, every: bool) -> None:
@@ -64,13 +65,15 @@ class Testimony:
         y: np.ndarray,
         draw: Draw,
         rows: Iterable[Judged],
+        certain: Callable[[], dict[str, np.ndarray]],
     ) -> None:
         """Fill in `oracle` and `blame`, and the verdict where both sides are wrong together.
 
-        before: copies of manual's side as it was; exact: the float64 twin as it was.
+        before: copies of manual's side as it was; exact: the float64 twin as it was; certain(): row
+        name → what is allowed for certain, as no side is accused on a probability.
         """
         self.steps += 1
-        self.theirs = theirs
+        self.theirs, self.certain = theirs, cache(certain)
         self.judged = {judged.row["name"]: judged for judged in rows}
         self.shapes = {f"grad.{n}": np.shape(p.data) for n, p in before.net.named_parameters()}
         twins = {unit.path: unit.module for unit in units(exact)}
@@ -81,6 +84,14 @@ class Testimony:
         self._update(before)
         for judged in self.judged.values():
             self._structure(judged)
+
+    @property
+    def asked(self) -> str:
+        """How much was asked, in words."""
+        asked, of = self.witness.asked, self.witness.of
+        if not of:
+            return "; the oracle was not asked about gradients"
+        return f"; the oracle was asked about {asked:,} of {of:,} entries of gradients"
 
     def _wanted(self, name: str) -> bool:
         """Whether the witness is asked about that row."""
@@ -213,13 +224,16 @@ class Testimony:
         failed = row["verdict"] in ("mismatch", "nonfinite")
         for index, (value, error) in answers.items():
             m, t = float(a.value[index]), float(b.value[index])
+            found = blame(m, t, float(value), float(e[index]), float(error))
+            if found in (None, "undecided"):
+                continue
+            surely = np.maximum(e, np.broadcast_to(self.certain().get(name, 0.0), e.shape) / 2)
+            sure = blame(m, t, float(value), float(surely[index]), float(error))
             if failed:
-                found = blame(m, t, float(value), float(e[index]), float(error))
-                if found in ("manual", "torch", "both"):
-                    row["blame"] = found
-                    return
+                row["blame"] = found if sure in (None, "undecided") else sure
+                return
             # Two sides that agree are wrong together only where both are certainly so.
-            elif blame(m, t, float(value), float(2 * e[index]), float(error)) == "both":
+            if blame(m, t, float(value), float(2 * surely[index]), float(error)) == "both":
                 share = abs(m - float(value)) / float(2 * e[index]) if e[index] else np.inf
                 row |= {"worst": index, "manual": m, "torch": t, "oracle": float(value)}
                 row |= {"allowed": float(2 * e[index]), "used": share}

@@ -35,11 +35,11 @@ RESIDUAL = "y = x + f(x), dx = dy + f's dx: one rounding of the sum"
 class Tolerance:
     """2 E for every row of a layer-by-layer step, step after step; and where each comes from.
 
-    run: float64 twins, which `step` looks at and does not change. dtype: that of both sides.
+    run: float64 twins, which `step` looks at and does not change. rounding: of both sides' dtype.
     """
 
-    def __init__(self, run: Run, dtype: np.dtype) -> None:
-        self.run, self.rounding, self.steps = run, Rounding.of(dtype), 0
+    def __init__(self, run: Run, rounding: Rounding) -> None:
+        self.run, self.rounding, self.steps = run, rounding, 0
         self.kept = optimizer_state(run, self.rounding)
 
     def step(self, theirs: TorchStep, y: np.ndarray, draw: Draw | None = None) -> Arrays:

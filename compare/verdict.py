@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from compare.comparison import Comparison, EquivalenceError, context
-from compare.judge import COLUMNS
+from compare.comparison import Comparison, EquivalenceError
+from compare.context import context
+from compare.judge import frame
 from compare.sides import manual_run
 from compare.step import Sides
 from manual import nn
@@ -81,10 +81,11 @@ def compare(
             if raised:
                 break
     return Comparison(
-        pd.DataFrame(rows, columns=COLUMNS),
+        frame(rows),
         "".join(f"{line}\n" for line in raised) + context(seed, device),
         sides.reasons,
         tuple(allow_vacuous),
+        sides.testimony.asked,
     )
 
 

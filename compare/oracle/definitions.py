@@ -95,7 +95,7 @@ def _(module: nn.Dropout) -> Definition:
         if x.shape not in masks:
             masks[x.shape] = np.asarray(copy.deepcopy(generator).random(x.shape)) >= module.p
         kept = np.where(masks[x.shape], x, 0)
-        return kept if module.p == 1 else kept / (1 - x.dtype.type(module.p))
+        return kept if module.p == 1 else kept / (1 - module.p)
 
     return f
 
@@ -297,8 +297,7 @@ def buffers_after(module: Any, theta: Theta, x: np.ndarray) -> Theta:
     if x.size:
         n = x.size // x.shape[1]
         _, batch_variance, batch_mean = moments(x)
-        share = x.dtype.type(1) / count if module.momentum is None else module.momentum
-        share = x.dtype.type(share)
+        share = 1 / int(count) if module.momentum is None else module.momentum
         mean = mean + share * (np.ravel(batch_mean) - mean)
         variance = variance + share * (np.ravel(batch_variance) * n / (n - 1) - variance)
     return dict(zip(names, (mean, variance, count), strict=True))

@@ -57,7 +57,7 @@ def _(module: nn.GELU, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray
     For x > 0 it stands beside a 1."""
     t = x * x / 2 if module.approximate == "none" else 2 * np.abs(x) + 0.1 * np.abs(x) ** 3
     beside = np.where(x > 0, np.exp(-t / 2), 1)
-    return np.abs(y) * (16 + np.where(beside > 0, 3 * t * beside, 0))
+    return np.abs(y) * (24 + np.where(beside > 0, 3 * t * beside, 0))
 
 
 @_units.register
@@ -90,7 +90,7 @@ def row_units(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     spread = np.sum(e * size, axis, keepdims=True)
     others = (sums(count) + 2) * np.where(total > 1, total - 1, 0) + spread
     others = np.maximum(others, 8 * np.log1p(np.where(total > 1, total - 1, 0)))
-    return 8 + size + sums(count) + spread / total, 4 * size + 4 * others
+    return 8 + size + sums(count) + spread / np.maximum(total, 1), 4 * size + 4 * others
 
 
 @_units.register

@@ -1,6 +1,6 @@
 """What every optimizer, clipping function and schedule computes, from the papers' formulas.
 
-Everything in longdouble, one parameter at a time. The formulas are those of torch's documentation
+Every array in longdouble, one parameter at a time. The formulas are those of torch's documentation
 and of the papers it names; a schedule is its closed form and not the step that manual and torch
 take from one rate to the next.
 """
@@ -30,19 +30,20 @@ def updated(
     """θ after one step of the optimizer (manual's, for its class) with the options `group`.
 
     state: of this parameter, by torch's names, and changed: {} at first, or its entry in a state
-    dict. None where no formula is known: for L-BFGS (see `lbfgs_updated`), and for a class that is
-    not one of manual.optim or directly based on one.
+    dict. The options and what is made of them alone, as 1 − βᵗ, are Python's floats, as in torch:
+    that they are rounded belongs to the problem.
+
+    None where no formula is known: for L-BFGS, and for a class that is neither one of manual.optim
+    nor based on one.
     """
     if not known(optimizer):
         return None
     for name, value in state.items():
         state[name] = np.asarray(value).astype(dtype) if name != "step" else int(value)
     theta, g = np.asarray(theta).astype(dtype), np.asarray(g).astype(dtype)
-    number = np.dtype(dtype).type
     options = {
-        name: number(value) if isinstance(value, float | np.floating) else value
+        name: float(value) if isinstance(value, np.floating) else value
         for name, value in group.items()
-        if name != "params"
     }
     state["step"] = state.get("step", 0) + 1
     g = -g if options.get("maximize") else g
@@ -76,7 +77,7 @@ def _(optimizer: optim.Adam, o: dict, theta: np.ndarray, g: np.ndarray, state: S
     """m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ), θ − lr m̂ / (√v̂ + ε); amsgrad: v̂ from the largest v so far.
     Decoupled, θ (1 − lr λ) takes θ's place; else λθ is part of the gradient."""
     decoupled, t = o["decoupled_weight_decay"], state["step"]
-    beta1, beta2 = (theta.dtype.type(beta) for beta in o["betas"])
+    beta1, beta2 = (float(beta) for beta in o["betas"])
     decay = o["weight_decay"] * theta
     g, theta = (g, theta - o["lr"] * decay) if decoupled else (g + decay, theta)
     m = beta1 * state.get("exp_avg", 0 * g) + (1 - beta1) * g

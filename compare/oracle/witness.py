@@ -91,8 +91,8 @@ class Witness:
 
         wanted: name → the indices that have to be among the entries; a random draw joins them (all
         entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`, and
-        torch_unit is the twin in float64 as it was before its forward. For a Residual, theta has
-        the gradient that its inner module handed back as "d_module" (else there is no answer).
+        torch_unit is the twin in float64 as it was before its forward. A Residual's x is asked
+        about on its way around the inner module: what comes back through that is to be added.
 
         Without a definition these are differences of manual's forward, where it computes in the
         working dtype and agrees with the twin's in float64; else of the twin's forward.
@@ -114,23 +114,7 @@ class Witness:
             found[name] = {
                 index: self._slope(module, f, theta, x, dy, name, index) for index in entries
             }
-            if definitions.base(type(module)) is nn.Residual:
-                found[name] = self._around(theta, found[name])
         return found
-
-    def _around(self, theta: dict, found: dict[Index, Entry]) -> dict[Index, Entry]:
-        """For y = x + f(x): with what comes back through f, which is theta["d_module"]."""
-        inner = theta.get("d_module")
-        if inner is None:
-            return dict.fromkeys(found, (np.nan, np.nan))
-        eps = np.finfo(float).eps
-        return {
-            index: (
-                value + float(inner[index]),
-                error + eps * (abs(value) + float(abs(inner[index]))),
-            )
-            for index, (value, error) in found.items()
-        }
 
     def _slope(self, module, f, theta, x, dy, name: str, index: Index) -> Entry:
         theta, x, dy, index = _part(module, theta, x, dy, name, index)
@@ -343,7 +327,10 @@ def _part(module, theta: dict, x: np.ndarray, dy: np.ndarray, name: str, index: 
     its row in modules that treat each row for itself, its output of a Linear, its channel of a
     BatchNorm1d. All where the module is another."""
     kind = definitions.base(type(module))
-    if not name and kind in ROWWISE and x.ndim > 1:
+    along_rows = kind in ROWWISE
+    if kind in (nn.Softmax, nn.LogSoftmax) and x.ndim > 1:
+        along_rows = definitions.class_axis(module.dim, x.ndim) % x.ndim > 0
+    if not name and along_rows and x.ndim > 1:
         row = slice(index[0], index[0] + 1)
         return theta, x[row], dy[row], (0, *index[1:])
     if name and kind is nn.Linear:

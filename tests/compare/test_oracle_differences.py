@@ -74,10 +74,13 @@ def test_at_scale_one_it_is_quick_and_nearly_exact(dtype, aim):
     for name in ("sin", "tanh", "sigmoid", "softplus"):
         f, slope = SMOOTH[name]
         g, calls = counted(f)
-        noise = 4 * np.finfo(dtype).eps
         x = dtype(0.7)
         value, error = derivative(
-            g, np.array([x]), (0,), np.ones(1, dtype), noise=lambda a, y: noise * np.abs(y)
+            g,
+            np.array([x]),
+            (0,),
+            np.ones(1, dtype),
+            noise=lambda a, y: 4 * np.finfo(dtype).eps * np.abs(y),
         )
         assert abs(mpmath.mpf(value) - slope(exactly(x))) <= error <= aim, name
         assert len(calls) <= 13, name  # f(x), two to see what is touched, five steps

@@ -10,8 +10,8 @@ import torch
 
 import torch_ref
 from compare import EquivalenceError, assert_equivalent, compare
-from compare.comparison import describe
 from compare.judge import COLUMNS, judge, judge_values
+from compare.report import describe
 from compare.trace import Tensor
 from manual import nn, optim
 
