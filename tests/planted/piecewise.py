@@ -2,7 +2,7 @@
 
 from compare.cases.case import Draw
 from manual import nn
-from tests.planted.bug import Arguments, Bug, edited
+from tests.planted.bug import Arguments, Bug, edited, together
 from tests.planted.cases import alone, between, declared, onto, trained
 
 FORWARD, BACKWARD = "activation.1", "d_activation.0"
@@ -22,7 +22,10 @@ BUGS = [
     Bug(
         "ReLU",
         "slope 1 at exactly 0",
-        edited(nn.ReLU.backward, "y <= 0", "y < 0"),
+        together(
+            edited(nn.ReLU.forward, "self.saved = (y,)", "self.saved = (x,)"),
+            edited(nn.ReLU.backward, "y <= 0", "y < 0"),
+        ),
         alone(nn.ReLU),
         "d_x",
     ),
