@@ -111,7 +111,8 @@ class Testimony:
             inside = list(units(module))[:-1]
             theta["module"] = passage.x
             if inside:
-                paths = [dotted(unit.path, u.path) for u in (inside[0], inside[-1])]
+                first = next(u for u in inside if u.dx == dotted("d_x", "module"))
+                paths = [dotted(unit.path, u.path) for u in (first, inside[-1])]
                 inner, theta["module"] = (
                     self.theirs.passages[paths[0]].dx,
                     self.theirs.passages[paths[1]].y,
