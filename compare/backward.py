@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compare.comparison import Comparison, EquivalenceError, context
+from compare.comparison import Comparison, EquivalenceError
+from compare.context import context
 from compare.expected import Expected
 from compare.functions import Arrays, Gradients, Manual, Reference
 from compare.judge import COLUMNS, blame, judge
