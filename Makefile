@@ -1,7 +1,8 @@
 # make       installs into .venv, proves manual against torch, trains MNIST with both
 # make test  runs the tests
 # make trust counts false alarms and missed errors over 10,000 random networks (15 minutes)
-# make mutants [ONLY=manual/nn/linear.py]  makes mistakes in the code, which the tests must notice
+# make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
+#            all over the code, which the tests must notice
 
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 PYTHON ?= $(shell for p in $(PYTHONS); do \
@@ -24,6 +25,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 mutants: .venv/installed
+	$(BIN)/python -m tests.planted
 	$(BIN)/python tests/mutants/run.py $(ONLY)
 
 # Made again whenever pyproject.toml has changed.

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from compare.oracle import definitions, losses, optimizers
+from compare.oracle import definitions, kinks, losses, optimizers
 from compare.oracle.differences import derivative
 from compare.oracle.noise import noise
 from manual import nn
+from torch_ref import twin
 
 Index = tuple[int, ...]
 Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
@@ -38,7 +39,8 @@ class Witness:
 
     Everywhere: arrays are torch's values in any dtype, and are not changed; an answer is a pair
     (value, error), in the working dtype for whole arrays; where the value is not finite, has no
-    error bound or (a derivative) does not exist, both are NaN; None where nothing is known.
+    error bound or (a derivative) does not exist, both are NaN; None where nothing is known. At a
+    kink that `compare.oracle.kinks` knows, the derivative is torch's choice among the slopes.
     """
 
     def __init__(self, dtype: np.dtype, seed: int = 0) -> None:
@@ -129,8 +131,9 @@ class Witness:
             def rounding(value: np.ndarray, y: np.ndarray) -> np.ndarray:
                 return noise(module, *point(value), y)
 
+        side = None if name else kinks.side_of_module(module, x, index)
         return derivative(
-            *(lambda value: f(*point(value)), at, index, dy),
+            *(kinks.continued(lambda value: f(*point(value)), at, index, side), at, index, dy),
             scale=_scale(module, theta, x, name, at) if known else None,
             noise=rounding,
         )
@@ -155,11 +158,14 @@ class Witness:
         worst: list[Index],
     ) -> dict[Index, Entry] | None:
         """{index: (value, error)} of dLoss/dprediction for these indices and a random draw. dloss:
-        the cotangent, as criterion.backward takes it."""
+        the cotangent, as criterion.backward takes it.
+
+        Without a definition these are differences of manual's forward, where it computes in the
+        working dtype and agrees with its twin's in float64; else None."""
         p, target = self._up(prediction), self._up(target)
         terms = losses.loss_terms(criterion, (p, target))
         if terms is None:
-            return None
+            return self._dprediction_of_own(criterion, prediction, target, dloss, worst)
         cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
         if criterion.reduction == "none" and cotangent.ndim < p.ndim:  # summed over the classes
             cotangent = np.expand_dims(cotangent, losses.axis(p))
@@ -171,9 +177,34 @@ class Witness:
                 continue
             own = slice(index[0], index[0] + 1) if apart else ...
             at = (0, *index[1:]) if apart else index
-            f = _Kept(terms, target[own])
-            found[index] = derivative(f, p[own], at, cotangent[own], noise=f.noise)
+            side = kinks.side_of_loss(criterion, p, target, index)
+            terms_of_own = _Kept(terms, target[own])
+            f = kinks.continued(terms_of_own, p[own], at, side)
+            found[index] = derivative(f, p[own], at, cotangent[own], noise=terms_of_own.noise)
         return found
+
+    def _dprediction_of_own(self, criterion, prediction, target, dloss, worst):
+        p, target = self._up(prediction), self._up(target)
+
+        def loss(value: np.ndarray) -> np.ndarray:
+            return np.asarray(copy.deepcopy(criterion).forward(value.copy(), target.copy()))
+
+        try:
+            low, own = (
+                np.array(t, np.float64 if t.dtype.kind == "f" else None) for t in (p, target)
+            )
+            theirs = twin(criterion)(torch.tensor(low), torch.tensor(own)).numpy()
+            value = loss(p)
+        except Exception:  # whatever a loss of somebody's own may raise, or nobody knows its twin
+            return None
+        size = np.abs(theirs).max(initial=0) * 1e-12
+        same = value.dtype == self.dtype and value.shape == theirs.shape
+        if not (same and (np.abs(value - theirs) <= size).all()):
+            return None
+        cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
+        return {
+            index: derivative(loss, p, index, cotangent) for index in self._entries(p.shape, worst)
+        }
 
     def updated(
         self, optimizer: Any, group: dict, theta: np.ndarray, g: np.ndarray, state: dict
