@@ -41,9 +41,13 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
     own = Run(*copied, clip)
     if given is None:
         return own, None
-    built = _aligned(net, copy.deepcopy(given))
+    given = copy.deepcopy(given)
+    for module in given.modules():  # what it would overwrite is recorded
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
-        return own._replace(net=OneUnit(own.net)), copy.deepcopy(given)
+        return own._replace(net=OneUnit(own.net)), given
     return own, built
 
 
