@@ -36,7 +36,7 @@ class OneUnit(nn.Module):
 
 def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[Run, Any]:
     """Copies of manual's side (others: criterion, optimizer, scheduler; clip), and of the twin that
-    was given for the network, if one was, made of the same units."""
+    was given for the network, if one was, made of the same units and in the same modes."""
     *copied, clip = *copy.deepcopy((net, *others[:-1])), others[-1]
     own = Run(*copied, clip)
     if given is None:
@@ -47,7 +47,9 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
             module.inplace = False
     built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
-        return own._replace(net=OneUnit(own.net)), given
+        own, built = own._replace(net=OneUnit(own.net)), given
+    for unit, theirs in zip(units(own.net), units(built), strict=True):
+        theirs.module.train(getattr(unit.module, "training", theirs.module.training))
     return own, built
 
 
