@@ -110,9 +110,10 @@ class _Ladders:
         return self.noise_of(self.at if at is None else at, y)[self.counts]
 
     def _touched(self) -> np.ndarray:
-        """False for elements that not even a very long step either way changes: this entry does
-        not go into them, and they have no noise. (One that is only saturated here changes.)"""
-        far = 32 * max(np.abs(self.at).max(), self.at.dtype.type(1))
+        """False for elements that not even the longest step either way changes: this entry does
+        not go into them, and they have no noise. (One that is only saturated here changes, and so
+        does one where the entry meets a factor of 1e-100.)"""
+        far = np.sqrt(np.finfo(self.at.dtype).max)
         touched = np.zeros(self.y.shape, bool)
         for x in (self.x - far, self.x + far):
             kept = self.at.copy()

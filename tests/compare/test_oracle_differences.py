@@ -217,6 +217,16 @@ def test_what_the_entry_does_not_touch_cancels_exactly():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("factor", [1e-17, 1e-24, 1e-100])
+def test_what_vanishes_beside_a_large_term_is_not_said_to_be_0(factor, dtype):
+    """A weight times a softmax's tiny share, beside the other terms of the row: a step as long as
+    others need is not seen in the value."""
+    at = np.array([0.3, 0.7], dtype)
+    value, error = derivative(lambda w: w[:1] * dtype(factor) + w[1:], at, (0,), np.ones(1))
+    assert not abs(value - factor) > error
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_cotangent_and_every_index_of_an_array(dtype):
     generator = np.random.default_rng(3)
     x, g = generator.normal(size=(2, 3)).astype(dtype), generator.normal(size=(2, 2)).astype(dtype)
