@@ -1,7 +1,7 @@
 """What the third witness says about the rows of a step, and who is wrong by it."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -92,6 +92,15 @@ class Testimony:
         if not of:
             return "; the oracle was not asked about gradients"
         return f"; the oracle was asked about {asked:,} of {of:,} entries of gradients"
+
+    def about(self, rows: Iterable[Judged], values: Mapping[str, np.ndarray]) -> None:
+        """Rows more, and what the witness has there, as exactly as either side."""
+        for judged in rows:
+            name = judged.row["name"]
+            self.judged[name] = judged
+            if name in values and judged.allowed is not None:
+                self._whole(name, (values[name], judged.allowed / 2))
+            self._structure(judged)
 
     def _wanted(self, name: str) -> bool:
         """Whether the witness is asked about that row."""
