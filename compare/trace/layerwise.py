@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from compare.trace.manual_side import (
+    Shadow,
     buffer_rows,
+    data,
     forget,
     gradient_of_loss,
     gradient_rows,
     scalar,
+    shadow,
     spoil,
 )
 from compare.trace.step import (
@@ -45,20 +48,22 @@ def layerwise_step(
     """
     notes = _Notes(theirs)
     parameters = dict(run.net.named_parameters())
-    before = {name: p.data.copy() for name, p in parameters.items()} | {"y": y.copy()}
+    given = {"x": x, "y": y}
+    before = {name: value.copy() for name, value in given.items()} | data(parameters)
     spoil(parameters)
-    for unit in units(run.net):
-        notes.shadow(unit)
+    shadows = [notes.shadow(unit) for unit in units(run.net)]
     prediction = notes.attempt("forward", run.net.forward, x)
     if prediction is not None and not same(prediction, theirs.prediction):
         notes.add(Tensor("prediction", "forward", np.array(prediction), theirs.prediction))
     prediction = notes.hand_on("prediction", theirs.prediction)
     _loss(run, notes, prediction, y, draw)
-    forget(run.net)
-    notes.add(Tensor("x", "forward", x.copy()))
-    for row in changed(before, {name: p.data for name, p in parameters.items()} | {"y": y}):
-        notes.add(row)
-    for row in (*buffer_rows(run.net), *notes.changed()):
+    forget(shadows)
+    notes.add(Tensor("x", "forward", before["x"]))
+    for row in (
+        *changed(before, given | data(parameters)),
+        *buffer_rows(run.net),
+        *notes.changed(),
+    ):
         notes.add(row)
     _update(run, notes, parameters)
     return notes.rows, notes.errors
@@ -96,7 +101,7 @@ class _Notes:
             if not same(given, value)
         ]
 
-    def shadow(self, unit: Unit) -> None:
+    def shadow(self, unit: Unit) -> Shadow:
         """Shadow forward and backward by ones that note what comes out and hand on torch's."""
         forward, backward = unit.module.forward, unit.module.backward
         passage = self.theirs.passages.get(unit.path)
@@ -121,7 +126,7 @@ class _Notes:
                 return dx
             return self.hand_on(unit.dx, passage.dx)
 
-        unit.module.forward, unit.module.backward = noting_forward, noting_backward
+        return shadow(unit.module, forward=noting_forward, backward=noting_backward)
 
 
 def _loss(
