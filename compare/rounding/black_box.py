@@ -21,7 +21,7 @@ Arrays = list[np.ndarray]
 Function = Callable[[Arrays], Arrays]
 
 SHAKES, MOVES = 5, 3
-NEARER = 1024  # how much shorter the second moves are
+NEARER = 16  # how much shorter the second moves are
 ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "sqrt", "rsqrt", "reciprocal", "square"}
 # Rounded even where what comes out is short: tanh(20) is not 1.
 ROUNDED = {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin"}
@@ -48,10 +48,13 @@ def spread(function: Function, arrays: Arrays, dtype: np.dtype) -> Arrays:
     arrays = [rounded(a, bits) if a.dtype == np.float64 else a for a in arrays]
 
     def moved(seed: int, by: float) -> Arrays:
-        drawn = np.random.default_rng(seed)
+        """The inputs by that at most, relative, and by half of it at least."""
+        g = np.random.default_rng(seed)
         return function(
             [
-                a * (1 + by * drawn.uniform(-1, 1, a.shape)) if a.dtype == np.float64 else a
+                a * (1 + by * g.uniform(0.5, 1, a.shape) * g.choice([-1, 1], a.shape))
+                if a.dtype == np.float64
+                else a
                 for a in arrays
             ]
         )
@@ -72,7 +75,7 @@ def spread(function: Function, arrays: Arrays, dtype: np.dtype) -> Arrays:
         largest = np.max([np.abs(run[k] - value) for run in shaken], axis=0)
         for far, near in moves:
             move, short = np.abs(far[k] - value), np.abs(near[k] - value)
-            smooth = short <= 8 / NEARER * move + 2.0**-48 * size
+            smooth = short <= 4 / NEARER * move + 2.0**-48 * size
             largest = np.maximum(largest, np.where(smooth, move, 0))
         errors.append(4 * scale * largest + r.libm * size + r.tiny)
     return errors

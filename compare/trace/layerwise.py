@@ -48,19 +48,18 @@ def layerwise_step(
     """
     notes = _Notes(theirs)
     parameters = dict(run.net.named_parameters())
-    given = {"x": x, "y": y}
-    before = {name: value.copy() for name, value in given.items()} | data(parameters)
+    before = {"y": y.copy()} | data(parameters)
     spoil(parameters)
     shadows = [notes.shadow(unit) for unit in units(run.net)]
-    prediction = notes.attempt("forward", run.net.forward, x)
+    prediction = notes.attempt("forward", run.net.forward, notes.hand_on("x", x))
     if prediction is not None and not same(prediction, theirs.prediction):
         notes.add(Tensor("prediction", "forward", np.array(prediction), theirs.prediction))
     prediction = notes.hand_on("prediction", theirs.prediction)
     _loss(run, notes, prediction, y, draw)
     forget(shadows)
-    notes.add(Tensor("x", "forward", before["x"]))
+    notes.add(Tensor("x", "forward", x))
     for row in (
-        *changed(before, given | data(parameters)),
+        *changed(before, {"y": y} | data(parameters)),
         *buffer_rows(run.net),
         *notes.changed(),
     ):
@@ -77,6 +76,7 @@ class _Notes:
         self.rows: dict[str, Tensor] = {}
         self.errors: list[str] = []
         self.handed: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self.silent: set[str] = set()  # rows that a backward did not come to
 
     def add(self, row: Tensor) -> None:
         self.rows[row.name] = row
@@ -114,11 +114,11 @@ class _Notes:
             return y if passage is None else self.hand_on(unit.y, passage.y)
 
         def noting_backward(dy: np.ndarray) -> np.ndarray:
-            handed = unit.dy in self.rows and unit.dy in self.theirs.rows
-            if not (handed and same(dy, self.theirs.rows[unit.dy].value)):
-                self.add(Tensor(unit.dy, "backward", np.array(dy)))
+            self.passed(unit.dy, dy)
             dx = self.attempt(f"backward {what}", backward, dy)
-            if dx is not None:
+            if dx is None:
+                self.silent.add(unit.dx)
+            else:
                 self.add(Tensor(unit.dx, "backward", np.array(dx)))
                 for row in gradient_rows(unit):
                     self.add(row)
@@ -127,6 +127,13 @@ class _Notes:
             return self.hand_on(unit.dx, passage.dx)
 
         return shadow(unit.module, forward=noting_forward, backward=noting_backward)
+
+    def passed(self, name: str, gradient: np.ndarray) -> None:
+        """Note a gradient on its way, unless it is what was handed on in that row's place."""
+        theirs = self.theirs.rows.get(name)
+        handed = theirs is not None and (name in self.rows or name in self.silent)
+        if not (handed and same(gradient, theirs.value)):
+            self.add(Tensor(name, "backward", np.array(gradient)))
 
 
 def _loss(
@@ -142,7 +149,9 @@ def _loss(
     dloss = cotangent(criterion, notes.theirs.rows["loss"].value, draw)
     dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
     dprediction = notes.attempt("loss backward", gradient_of_loss, criterion, dloss)
-    if dprediction is not None:
+    if dprediction is None:
+        notes.silent.add(row)
+    else:
         notes.add(Tensor(row, "backward", np.array(dprediction)))
         dprediction = np.asarray(dprediction)
     if theirs is not None:
@@ -150,9 +159,8 @@ def _loss(
     if dprediction is None:
         return
     dx = notes.attempt("backward", run.net.backward, dprediction)
-    given = notes.theirs.rows.get("d_x")
-    if dx is not None and not ("d_x" in notes.rows and given and same(dx, given.value)):
-        notes.add(Tensor("d_x", "backward", np.array(dx)))
+    if dx is not None:
+        notes.passed("d_x", dx)
 
 
 def _update(run: Run, notes: _Notes, parameters: dict[str, Any]) -> None:
