@@ -115,13 +115,14 @@ class _Notes:
 
         def noting_backward(dy: np.ndarray) -> np.ndarray:
             self.passed(unit.dy, dy)
+            raised = len(self.errors)
             dx = self.attempt(f"backward {what}", backward, dy)
             if dx is None:
                 self.silent.add(unit.dx)
             else:
                 self.add(Tensor(unit.dx, "backward", np.array(dx)))
-                for row in gradient_rows(unit):
-                    self.add(row)
+            for row in gradient_rows(unit) if len(self.errors) == raised else ():
+                self.add(row)
             if passage is None or passage.dx is None:
                 return dx
             return self.hand_on(unit.dx, passage.dx)
