@@ -91,7 +91,8 @@ def go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
 def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype) -> None:
     """Copy manual's weights and buffers into torch's module, which is converted to `dtype`.
 
-    Raises ValueError where names or shapes of the parameters are not the same."""
+    Raises ValueError where names or shapes of the parameters are not the same, or torch's module
+    lacks a buffer that manual has."""
     built.to(dtype)
     theirs = dict(built.named_parameters())
     own = {name: np.asarray(p.data) for name, p in net.named_parameters()}
@@ -102,8 +103,14 @@ def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype) -> None:
         raise ValueError(
             f"compare: the network's parameters are {shapes[0]}, the twin's {shapes[1]}"
         )
+    buffers = dict(getattr(net, "named_buffers", lambda: ())())
     theirs |= dict(built.named_buffers())
-    own |= dict(getattr(net, "named_buffers", lambda: ())())
+    for name, value in buffers.items():
+        if name not in theirs or value.shape != tuple(theirs[name].shape):
+            raise ValueError(
+                f"compare: the twin has no buffer {name!r} of shape {list(value.shape)}"
+            )
+    own |= buffers
     with torch.no_grad():
         for name, value in own.items():
             theirs[name].copy_(torch.tensor(np.asarray(value)))

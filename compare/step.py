@@ -89,7 +89,7 @@ class Sides:
             surely = Tolerance(self.exact, self.rounding._replace(certain=True))
             return surely.step(theirs, exact_y, draw)
 
-        self.testimony.step(before, self.exact.net, theirs, exact_y, draw, judged, certain)
+        self.testimony.step(before, self.exact, theirs, exact_y, draw, judged, certain)
         found = [each.row for each in judged] + self._unreached(mine, rows)
         self.whole &= _fine(found)
         try:
