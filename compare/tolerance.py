@@ -27,7 +27,7 @@ from compare.trace import (
 )
 
 Arrays = dict[str, np.ndarray]
-UNKNOWN = "any other module: four times the spread of its results when its inputs are rounded"
+UNKNOWN = "four times the largest difference of runs in which every operation is shaken by rounding"
 UPDATE = "the roundings of its formula one after the other, from this gradient and what is kept"
 RESIDUAL = "y = x + f(x), dx = dy + f's dx: one rounding of the sum"
 
