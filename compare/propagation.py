@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from compare.oracle.lbfgs import lbfgs_step
 from compare.rounding import Ball, Rounding, buffer_rule, loss_rule, rule
 from compare.tolerance import (
     at_least,
@@ -73,6 +74,7 @@ class Bounds:
             clip_bounds(self.run, self.values, self.bounds, self._ball)
         if state is not None:
             self._probe_lbfgs(net, state, x, y)
+            self.lbfgs = net, state, x, y
         elif optimizer is not None:
             before = {
                 name: Ball(p.detach().numpy(), self.errors[name], r)
@@ -195,3 +197,36 @@ class Bounds:
         for name, largest in spread.items():
             self.bounds[name] = 4 * largest + 2 * r.u * np.abs(self.values[name]) + r.tiny
         self.errors |= {name: self.bounds[f"updated.{name}"] for name in order}
+
+    def witness_of_lbfgs(self) -> dict[str, np.ndarray]:
+        """Row name → value, of what the last step of L-BFGS changed, as the third witness has it:
+        its own formula, at losses and gradients of the float64 twin."""
+        before, state, x, y = self.lbfgs
+        of = {id(p): name for name, p in self.run.net.named_parameters()}
+        group = self.run.optimizer.param_groups[0]
+        order = [of[id(p)] for p in group["params"]]
+        net = copy.deepcopy(before)
+        net(x)  # as in the recorded forward: buffers and random numbers move on
+        own = dict(net.named_parameters())
+        chosen = [own[name] for name in order]
+
+        def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            torch.nn.utils.vector_to_parameters(torch.tensor(theta), chosen)
+            net.zero_grad(set_to_none=True)
+            loss = self.run.criterion(net(x), y)
+            loss.backward()
+            if self.run.clip is not None:
+                self.run.clip(own.values())
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
+            return loss.item(), torch.nn.utils.parameters_to_vector(gradients).numpy()
+
+        theta = torch.nn.utils.parameters_to_vector(chosen).detach().numpy()
+        found = lbfgs_step(group, state["state"].get(0, {}), theta, evaluate)
+        if found is None:
+            return {}
+        ends = np.cumsum([p.numel() for p in chosen])[:-1]
+        rows = {
+            f"updated.{name}": part.reshape(p.shape)
+            for name, p, part in zip(order, chosen, np.split(found.pop("theta"), ends), strict=True)
+        }
+        return rows | {f"state.{name}": value for name, value in found.items()}

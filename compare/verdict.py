@@ -11,12 +11,11 @@ from compare.context import context
 from compare.judge import frame
 from compare.sides import manual_run
 from compare.step import Sides
-from manual import nn
 
 
 def compare(
-    net: nn.Module,
-    criterion: nn.Criterion,
+    net: Any,
+    criterion: Any,
     x: np.ndarray,
     y: np.ndarray,
     *,
@@ -32,17 +31,31 @@ def compare(
 ) -> Comparison:
     """Run `steps` training steps on (x, y) with `net` and with its twin, and judge every tensor.
 
-    After each step torch's side goes on from manual's weights and buffers, so that a rounding does
-    not grow from step to step until nothing can be told; the state of the optimizer (a momentum,
-    say) stays each side's own. Only that of L-BFGS, which is of the points it came by, is manual's
-    too, and what its next step starts from is judged: state.d and state.prev_flat_grad.
+    Layer by layer: each module is fed torch's own input and upstream gradient, the loss torch's
+    prediction, the update torch's gradients, so that one wrong layer is one wrong row. Where every
+    layer is right, the step is judged once more as it runs in training; a row "… (end to end)"
+    says that it still differs. After each step torch goes on from manual's weights and buffers, so
+    that roundings do not grow from step to step; the state of the optimizer stays each side's own
+    (that of L-BFGS, which is of the points it came by, is manual's, and judged: state.d and
+    state.prev_flat_grad).
 
+    net: a manual.nn.Module with a twin; or, with `twin`, anything that has forward, backward and
+        named_parameters (whose parameters have data and grad).
     x, y: as the network and the criterion take them. Without optimizer: one forward and backward.
     scheduler: of that optimizer; takes a step after each of its steps.
     clip: a functools.partial of clip_grad_norm_ or clip_grad_value_, between backward and update.
     device: torch's side. seed: the one that made this case, for the message; it also draws the
-    cotangent of a loss with reduction "none" (seed 0 where it is None).
-    Everything is done on copies: net, criterion, optimizer, x and y stay exactly as they are.
+        cotangent of a loss with reduction "none" and the entries the oracle is asked about (seed 0
+        where it is None).
+    twin: the torch module to compare with, with parameters of the same names and shapes; it gets
+        manual's values and modes (training or not). Where it is a torch.nn.Sequential as manual's,
+        it is judged part by part.
+    oracle: ask the third witness (`compare.oracle`) about every tensor, of gradients about the
+        worst entry and a random draw; False: only about tensors that fail.
+    allow_vacuous: names of rows, or patterns such as "activation.*", that may be vacuous: a
+        gradient that is all zero on both sides, a ReLU whose inputs all had one sign. A check that
+        could not have failed is no pass unless it is declared.
+    Everything is done on copies: net, criterion, optimizer, x, y and twin stay exactly as they are.
 
     Two correct sides pass: what is allowed follows from rounding alone (`compare.tolerance`).
     Names, shapes and dtypes are compared before values, nothing broadcasts, and a value that is
@@ -61,6 +74,8 @@ def compare(
         raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
     if x.size == 0:
         raise ValueError(f"compare: x has no elements (shape {x.shape}), so nothing can be judged")
+    if twin is not None and not isinstance(twin, torch.nn.Module):
+        raise TypeError(f"compare: twin must be a torch.nn.Module, got {type(twin).__name__}")
     if isinstance(allow_vacuous, str):
         raise TypeError(f"compare: allow_vacuous must be a list of patterns, got {allow_vacuous!r}")
     own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
@@ -90,7 +105,7 @@ def compare(
 
 
 def assert_equivalent(
-    net: nn.Module, criterion: nn.Criterion, x: np.ndarray, y: np.ndarray, **options: Any
+    net: Any, criterion: Any, x: np.ndarray, y: np.ndarray, **options: Any
 ) -> None:
     """`compare` (which see for the options) that raises EquivalenceError where it does not pass."""
     comparison = compare(net, criterion, x, y, **options)

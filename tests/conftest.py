@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import threadpoolctl
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from torch_ref import twin
 
 # The same examples in every run; `--hypothesis-profile random` looks further.
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("random", print_blob=True)
+# For mutants: a failing example is enough, nobody wants it small.
+settings.register_profile(
+    "mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("fixed")
 
 # These networks are too small for two threads, which on a busy machine wait for one another.

@@ -1,6 +1,5 @@
 """Four checkers, each with its own defaults: does it call this pair wrong?"""
 
-import inspect
 import time
 import warnings
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import torch
 from benchmarks.trust.networks import Network, cotangent
 from benchmarks.trust.planted import Place
 from compare import Comparison, compare
-from compare.trace import BackwardError, Run, Tensor, manual_step, torch_step, units
+from compare.trace import Run, StepError, Tensor, manual_step, torch_step, units
 from manual import nn
 from torch_ref import twin, twins
 
@@ -40,9 +39,6 @@ class Pair(NamedTuple):
 
 def compared(given: Network, steps: int, vacuous: tuple[str, ...] = ("*",)) -> Comparison:
     """`compare` with its defaults. vacuous: its allow_vacuous."""
-    options = {}
-    if "allow_vacuous" in inspect.signature(compare).parameters:
-        options["allow_vacuous"] = vacuous
     return compare(
         given.net,
         given.criterion,
@@ -53,24 +49,24 @@ def compared(given: Network, steps: int, vacuous: tuple[str, ...] = ("*",)) -> C
         clip=given.clip,
         steps=steps,
         seed=0,
-        **options,
+        allow_vacuous=vacuous,
     )
 
 
 def handgrad(given: Network, steps: int, vacuous: tuple[str, ...] = ("*",)) -> Verdict:
-    """What `compare` says. A pass that has vacuous rows is told by `where`."""
+    """What `compare` says. Of a pass `where` has the vacuous rows."""
     began = time.perf_counter()
     try:
         comparison = compared(given, steps, vacuous)
     except Exception as error:
         return Verdict("wrong", _raised(error), time.perf_counter() - began)
     seconds = time.perf_counter() - began
-    failures = comparison.failures
-    rows = "; ".join(f"step {f.step}, {f['name']}: {f.verdict}" for _, f in failures[:1].iterrows())
     if comparison.passed:
-        return Verdict("pass", rows, seconds)
-    says = "vacuous" if (failures.verdict == "vacuous").all() else "wrong"
-    return Verdict(says, rows, seconds)
+        frame = comparison.frame
+        return Verdict("pass", ", ".join(frame["name"][frame.verdict == "vacuous"]), seconds)
+    first = comparison.failures.iloc[0]
+    says = "vacuous" if (comparison.failures.verdict == "vacuous").all() else "wrong"
+    return Verdict(says, f"step {first.step}, {first['name']}: {first.verdict}", seconds)
 
 
 def trace(given: Network, steps: int) -> tuple[list[Pair], float]:
@@ -84,9 +80,9 @@ def trace(given: Network, steps: int) -> tuple[list[Pair], float]:
         for step in range(1, steps + 1):
             theirs = _twin_of(run)
             try:
-                torchs = torch_step(theirs, torch.from_numpy(own.x), y, cotangent(step))
+                torchs = torch_step(theirs, torch.from_numpy(own.x), y, cotangent(step)).rows
                 mine = manual_step(run, own.x.copy(), own.y.copy(), cotangent(step))
-            except BackwardError as error:
+            except StepError as error:
                 pairs += _pairs(step, error.rows, torchs)
                 break
             except Exception as error:
@@ -102,10 +98,10 @@ def _twin_of(run: Run) -> Run:
     return Run(net, criterion, optimizer, scheduler, run.clip and twin(run.clip))
 
 
-def _pairs(step: int, mine: list[Tensor], torchs: list[Tensor]) -> Iterator[Pair]:
+def _pairs(step: int, mine: list[Tensor], torchs: dict[str, Tensor]) -> Iterator[Pair]:
     of_manual = {row.name: row.value for row in mine}
-    for row in torchs:
-        yield Pair(step, row.name, of_manual.get(row.name), row.value)
+    for name, row in torchs.items():
+        yield Pair(step, name, of_manual.get(name), row.value)
 
 
 def assert_close(pairs: list[Pair], seconds: float) -> Verdict:
@@ -149,8 +145,7 @@ def gradcheck(given: Network, where: Place) -> Verdict | None:
     backward in an autograd.Function, in the network's own dtype and at its own input. None where
     its Jacobian would be too large."""
     own = given.copied()
-    modules = dict(units(own.net))
-    module, seen = modules[where.path], []
+    module, seen = next(u.module for u in units(own.net) if u.path == where.path), []
     module.forward = lambda x: seen.append(x) or type(module).forward(module, x)
     with np.errstate(all="ignore"):
         own.net(own.x)

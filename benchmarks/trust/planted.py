@@ -41,7 +41,7 @@ def place(
     than the planted share (as in a bias before a BatchNorm, whose gradient is 0 but for rounding),
     or one that is below the smallest normal number.
     """
-    places = [(path, n) for path, module in units(given.net) for n, _ in own_parameters(module)]
+    places = [(unit.path, n) for unit in units(given.net) for n, _ in own_parameters(unit.module)]
     found = Place(*places[int(generator.integers(len(places)))], (), "")
     gradient = torchs[found.row]
     index = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
@@ -74,7 +74,7 @@ def plant(given: Network, error: str, where: Place) -> Network:
     """A copy of the network with the error in it. "nan on both" is a NaN among the weights, which
     either side computes with."""
     wrong = given.copied()
-    module = dict(units(wrong.net))[where.path]
+    module = next(unit.module for unit in units(wrong.net) if unit.path == where.path)
     parameter = dict(module.named_parameters())[where.name]
     if error == "nan on both":
         parameter.data[where.index] = np.nan

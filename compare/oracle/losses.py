@@ -20,16 +20,22 @@ from manual import nn
 Terms = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def loss_terms(criterion: Any) -> Terms | None:
+def loss_terms(criterion: Any, whole: tuple[np.ndarray, np.ndarray] | None = None) -> Terms | None:
     """terms(prediction, target) → (terms, how far rounding can carry each, absolute), in the
-    dtype of the prediction; None where no definition is known (as `definition`, which see)."""
+    dtype of the prediction; None where no definition is known (as `definition`, which see).
+
+    whole: (prediction, target) of the batch, where terms are asked of some of its rows alone.
+    """
     if base(type(criterion), _terms.registry) is None:
         return None
     f = _terms(criterion)
+    with np.errstate(all="ignore"):  # the terms may be infinite, what they are divided by is not
+        of_all = None if whole is None else f(*whole)[2]
 
     def scaled(prediction: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         terms, units, divisor = f(prediction, target)
         if criterion.reduction == "mean":
+            divisor = divisor if of_all is None else of_all
             terms, units = terms / divisor, units / divisor
         return terms, np.finfo(prediction.dtype).eps * (np.abs(terms) + units)
 
@@ -59,6 +65,12 @@ def loss_noise(criterion: Any, terms: np.ndarray, noise: np.ndarray) -> np.ndarr
     summed = terms.size // max(reduced(criterion, terms).size, 1)
     eps = np.finfo(terms.dtype).eps
     return reduced(criterion, noise) + sums(summed) * eps * reduced(criterion, np.abs(terms))
+
+
+def row_by_row(criterion: Any, prediction: np.ndarray) -> bool:
+    """Whether the terms of a row (of dimension 0) need no other; "mean" aside."""
+    factors = (getattr(criterion, name, None) for name in ("weight", "pos_weight"))
+    return prediction.ndim > max([1, *(np.ndim(factor) for factor in factors)])
 
 
 def axis(prediction: np.ndarray) -> int:

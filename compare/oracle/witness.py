@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from compare.oracle import definitions, losses, optimizers
+from compare.oracle import definitions, kinks, losses, optimizers
 from compare.oracle.differences import derivative
 from compare.oracle.noise import noise
 from manual import nn
+from torch_ref import twin
 
 Index = tuple[int, ...]
 Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
@@ -38,7 +39,8 @@ class Witness:
 
     Everywhere: arrays are torch's values in any dtype, and are not changed; an answer is a pair
     (value, error), in the working dtype for whole arrays; where the value is not finite, has no
-    error bound or (a derivative) does not exist, both are NaN; None where nothing is known.
+    error bound or (a derivative) does not exist, both are NaN; None where nothing is known. At a
+    kink that `compare.oracle.kinks` knows, the derivative is torch's choice among the slopes.
     """
 
     def __init__(self, dtype: np.dtype, seed: int = 0) -> None:
@@ -129,8 +131,9 @@ class Witness:
             def rounding(value: np.ndarray, y: np.ndarray) -> np.ndarray:
                 return noise(module, *point(value), y)
 
+        side = None if name else kinks.side_of_module(module, x, index)
         return derivative(
-            *(lambda value: f(*point(value)), at, index, dy),
+            *(kinks.continued(lambda value: f(*point(value)), at, index, side), at, index, dy),
             scale=_scale(module, theta, x, name, at) if known else None,
             noise=rounding,
         )
@@ -155,30 +158,53 @@ class Witness:
         worst: list[Index],
     ) -> dict[Index, Entry] | None:
         """{index: (value, error)} of dLoss/dprediction for these indices and a random draw. dloss:
-        the cotangent, as criterion.backward takes it."""
-        terms = losses.loss_terms(criterion)
-        if terms is None:
-            return None
+        the cotangent, as criterion.backward takes it.
+
+        Without a definition these are differences of manual's forward, where it computes in the
+        working dtype and agrees with its twin's in float64; else None."""
         p, target = self._up(prediction), self._up(target)
+        terms = losses.loss_terms(criterion, (p, target))
+        if terms is None:
+            return self._dprediction_of_own(criterion, prediction, target, dloss, worst)
         cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
         if criterion.reduction == "none" and cotangent.ndim < p.ndim:  # summed over the classes
             cotangent = np.expand_dims(cotangent, losses.axis(p))
         cotangent = np.broadcast_to(cotangent, p.shape)
-        found = {}
+        apart, found = losses.row_by_row(criterion, p), {}
         for index in self._entries(p.shape, worst):
             if isinstance(criterion, nn.BCELoss) and not p[index] * (1 - p[index]) > BCE_FLOOR:
                 found[index] = np.nan, np.nan  # torch's floor, no derivative of the loss
                 continue
-            found[index] = derivative(
-                *(
-                    lambda value: terms(value, target)[0],
-                    p,
-                    index,
-                    np.broadcast_to(cotangent, p.shape),
-                ),
-                noise=lambda value, _: terms(value, target)[1],
-            )
+            own = slice(index[0], index[0] + 1) if apart else ...
+            at = (0, *index[1:]) if apart else index
+            side = kinks.side_of_loss(criterion, p, target, index)
+            terms_of_own = _Kept(terms, target[own])
+            f = kinks.continued(terms_of_own, p[own], at, side)
+            found[index] = derivative(f, p[own], at, cotangent[own], noise=terms_of_own.noise)
         return found
+
+    def _dprediction_of_own(self, criterion, prediction, target, dloss, worst):
+        p, target = self._up(prediction), self._up(target)
+
+        def loss(value: np.ndarray) -> np.ndarray:
+            return np.asarray(copy.deepcopy(criterion).forward(value.copy(), target.copy()))
+
+        try:
+            low, own = (
+                np.array(t, np.float64 if t.dtype.kind == "f" else None) for t in (p, target)
+            )
+            theirs = twin(criterion)(torch.tensor(low), torch.tensor(own)).numpy()
+            value = loss(p)
+        except Exception:  # whatever a loss of somebody's own may raise, or nobody knows its twin
+            return None
+        size = np.abs(theirs).max(initial=0) * 1e-12
+        same = value.dtype == self.dtype and value.shape == theirs.shape
+        if not (same and (np.abs(value - theirs) <= size).all()):
+            return None
+        cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
+        return {
+            index: derivative(loss, p, index, cotangent) for index in self._entries(p.shape, worst)
+        }
 
     def updated(
         self, optimizer: Any, group: dict, theta: np.ndarray, g: np.ndarray, state: dict
@@ -314,6 +340,20 @@ class Witness:
         except Exception:  # whatever a forward of somebody's own may raise: the twin answers
             pass
         return theirs, low, low_x
+
+
+class _Kept:
+    """The terms of a loss, whose noise was computed with them."""
+
+    def __init__(self, terms: losses.Terms, target: np.ndarray) -> None:
+        self.terms, self.target = terms, target
+
+    def __call__(self, prediction: np.ndarray) -> np.ndarray:
+        self.last = self.terms(prediction, self.target)
+        return self.last[0]
+
+    def noise(self, prediction: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (self.last if y is self.last[0] else self.terms(prediction, self.target))[1]
 
 
 def _answer(value: np.ndarray, error: np.ndarray) -> Value:

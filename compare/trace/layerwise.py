@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from compare.trace.manual_side import (
+    Shadow,
     buffer_rows,
+    data,
     forget,
     gradient_of_loss,
     gradient_rows,
     scalar,
+    shadow,
     spoil,
 )
 from compare.trace.step import (
@@ -45,20 +48,21 @@ def layerwise_step(
     """
     notes = _Notes(theirs)
     parameters = dict(run.net.named_parameters())
-    before = {name: p.data.copy() for name, p in parameters.items()} | {"y": y.copy()}
+    before = {"y": y.copy()} | data(parameters)
     spoil(parameters)
-    for unit in units(run.net):
-        notes.shadow(unit)
-    prediction = notes.attempt("forward", run.net.forward, x)
+    shadows = [notes.shadow(unit) for unit in units(run.net)]
+    prediction = notes.attempt("forward", run.net.forward, notes.hand_on("x", x))
     if prediction is not None and not same(prediction, theirs.prediction):
         notes.add(Tensor("prediction", "forward", np.array(prediction), theirs.prediction))
     prediction = notes.hand_on("prediction", theirs.prediction)
     _loss(run, notes, prediction, y, draw)
-    forget(run.net)
-    notes.add(Tensor("x", "forward", x.copy()))
-    for row in changed(before, {name: p.data for name, p in parameters.items()} | {"y": y}):
-        notes.add(row)
-    for row in (*buffer_rows(run.net), *notes.changed()):
+    forget(shadows)
+    notes.add(Tensor("x", "forward", x))
+    for row in (
+        *changed(before, {"y": y} | data(parameters)),
+        *buffer_rows(run.net),
+        *notes.changed(),
+    ):
         notes.add(row)
     _update(run, notes, parameters)
     return notes.rows, notes.errors
@@ -72,6 +76,7 @@ class _Notes:
         self.rows: dict[str, Tensor] = {}
         self.errors: list[str] = []
         self.handed: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self.silent: set[str] = set()  # rows that a backward did not come to
 
     def add(self, row: Tensor) -> None:
         self.rows[row.name] = row
@@ -96,7 +101,7 @@ class _Notes:
             if not same(given, value)
         ]
 
-    def shadow(self, unit: Unit) -> None:
+    def shadow(self, unit: Unit) -> Shadow:
         """Shadow forward and backward by ones that note what comes out and hand on torch's."""
         forward, backward = unit.module.forward, unit.module.backward
         passage = self.theirs.passages.get(unit.path)
@@ -109,19 +114,27 @@ class _Notes:
             return y if passage is None else self.hand_on(unit.y, passage.y)
 
         def noting_backward(dy: np.ndarray) -> np.ndarray:
-            handed = unit.dy in self.rows and unit.dy in self.theirs.rows
-            if not (handed and same(dy, self.theirs.rows[unit.dy].value)):
-                self.add(Tensor(unit.dy, "backward", np.array(dy)))
+            self.passed(unit.dy, dy)
+            raised = len(self.errors)
             dx = self.attempt(f"backward {what}", backward, dy)
-            if dx is not None:
+            if dx is None:
+                self.silent.add(unit.dx)
+            else:
                 self.add(Tensor(unit.dx, "backward", np.array(dx)))
-                for row in gradient_rows(unit):
-                    self.add(row)
+            for row in gradient_rows(unit) if len(self.errors) == raised else ():
+                self.add(row)
             if passage is None or passage.dx is None:
                 return dx
             return self.hand_on(unit.dx, passage.dx)
 
-        unit.module.forward, unit.module.backward = noting_forward, noting_backward
+        return shadow(unit.module, forward=noting_forward, backward=noting_backward)
+
+    def passed(self, name: str, gradient: np.ndarray) -> None:
+        """Note a gradient on its way, unless it is what was handed on in that row's place."""
+        theirs = self.theirs.rows.get(name)
+        handed = theirs is not None and (name in self.rows or name in self.silent)
+        if not (handed and same(gradient, theirs.value)):
+            self.add(Tensor(name, "backward", np.array(gradient)))
 
 
 def _loss(
@@ -137,7 +150,9 @@ def _loss(
     dloss = cotangent(criterion, notes.theirs.rows["loss"].value, draw)
     dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
     dprediction = notes.attempt("loss backward", gradient_of_loss, criterion, dloss)
-    if dprediction is not None:
+    if dprediction is None:
+        notes.silent.add(row)
+    else:
         notes.add(Tensor(row, "backward", np.array(dprediction)))
         dprediction = np.asarray(dprediction)
     if theirs is not None:
@@ -145,9 +160,8 @@ def _loss(
     if dprediction is None:
         return
     dx = notes.attempt("backward", run.net.backward, dprediction)
-    given = notes.theirs.rows.get("d_x")
-    if dx is not None and not ("d_x" in notes.rows and given and same(dx, given.value)):
-        notes.add(Tensor("d_x", "backward", np.array(dx)))
+    if dx is not None:
+        notes.passed("d_x", dx)
 
 
 def _update(run: Run, notes: _Notes, parameters: dict[str, Any]) -> None:

@@ -203,7 +203,7 @@ class CrossEntropyLoss(_ClassLoss):
 
     def _from_probabilities(self, z: np.ndarray, y: np.ndarray, axis: int) -> tuple:
         """t = w_c ((1 − ε) y_nc + ε/C); None (which see above); and the divisor."""
-        check_array("CrossEntropyLoss: target (class probabilities)", y, z.shape, z.dtype)
+        check_array("CrossEntropyLoss: target (class probabilities)", y, dtype=z.dtype)
         if self.ignore_index >= 0:
             raise InputError(
                 f"CrossEntropyLoss: ignore_index {self.ignore_index} needs class indices as the "

@@ -75,7 +75,7 @@ class PReLU(Module):
         weight. Raises DtypeError or InputError."""
         check_array("PReLU: x", x, dtype=self.weight.dtype)
         channels = x.shape[1] if x.ndim > 1 else 1
-        if self.num_parameters != 1 and (x.ndim == 0 or channels != self.num_parameters):
+        if self.num_parameters not in (1, channels):
             raise InputError(
                 f"PReLU: expected x with {self.num_parameters} channels (dimension 1), "
                 f"got {channels} in shape {x.shape}"

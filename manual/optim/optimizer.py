@@ -224,7 +224,7 @@ class Optimizer:
                 p.shaped(buffers[name][offset : offset + p.size])[...] = value
             if entry:
                 steps = entry.get("step", 1)
-                check_number(f"{who}: step", float(steps), 0, math.inf)
+                check_number(f"{who}: step", float(steps), 0)
                 state.steps[i] = int(steps)
             offset += p.size
         return state

@@ -144,13 +144,12 @@ def of_kind(kind, dtype):
     """A network whose first parameters are those of a module of this kind."""
     for number in range(1000):
         given = networks._draw(np.random.default_rng((9, number, 0)))
-        for path, module in units(given.net):
-            if type(module) is kind and given.dtype == dtype and dict(own_parameters(module)):
-                correct = steps_of(given)
-                name = next(name for name, _ in own_parameters(module))
-                row = ".".join(("grad", path, name))
-                if (np.abs(correct[row]) > 1e-20).all():
-                    return given, correct, path, name
+        for unit in units(given.net):
+            own = dict(own_parameters(unit.module))
+            if type(unit.module) is kind and given.dtype == dtype and own:
+                correct, name = steps_of(given), next(iter(own))
+                if (np.abs(correct[f"grad.{unit.path}.{name}"]) > 1e-20).all():
+                    return given, correct, unit.path, name
     raise AssertionError("none found")
 
 
@@ -249,7 +248,8 @@ def test_an_error_that_nobody_could_find_is_not_counted():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_too_small_to_be_more_than_underflow(dtype):
     given, _, path, _ = of_kind(nn.Linear, dtype)
-    own = given._replace(net=nn.Sequential(dict(units(given.net))[path]))
+    module = next(unit.module for unit in units(given.net) if unit.path == path)
+    own = given._replace(net=nn.Sequential(module))
     tiny, share = np.finfo(dtype).tiny, planted.SHARE[np.dtype(dtype)]
     for size, why in ((0.9, "underflow"), (1.1, "")):
         rows = {
@@ -340,8 +340,7 @@ def test_the_traces_of_a_correct_network_are_those_that_compare_judges():
         frame = checkers.compared(given, given.steps).frame
         assert [(p.step, p.name) for p in pairs] == list(zip(frame.step, frame.name, strict=True))
         for found, row in zip(pairs, frame.itertuples(), strict=True):
-            assert found.manual[row.worst] == row.manual
-            if found.step == 1:  # of later steps compare keeps torch's own optimizer state
+            if found.step == 1:  # later on compare keeps torch's own state of the optimizer
                 assert found.torch[row.worst] == row.torch
 
 
@@ -361,6 +360,18 @@ def test_gradcheck_is_spared_a_large_jacobian(monkeypatch):
     assert checkers.gradcheck(given, where) is None
 
 
+def test_what_is_vacuous_is_told_apart():
+    given = planted.dead(network(0, 0))
+    told = checkers.handgrad(given, 1)
+    assert told.says == "pass"
+    assert "grad.0.weight" in told.where
+    assert checkers.handgrad(given, 1, vacuous=()).says == "vacuous"
+    assert checkers.handgrad(given, 1, vacuous=["grad.0.*"]).says == "vacuous"  # others there
+    path, name = places_of(given)[:2]
+    wrong = planted.plant(given, "nan", planted.Place(path, name, (0,), ""))
+    assert checkers.handgrad(wrong, 1, vacuous=()).says == "wrong"
+
+
 def test_a_compare_that_raises_calls_the_network_wrong(monkeypatch):
     def failing(*args, **options):
         raise RuntimeError("no\nwords")
@@ -374,7 +385,7 @@ def test_a_compare_that_raises_calls_the_network_wrong(monkeypatch):
 
 
 def finding(number=0, dtype="float32", experiment="correct", checker="handgrad", says="pass"):
-    return examine.Finding(number, dtype, experiment, checker, says, "", 0.5, 0)
+    return examine.Finding(number, dtype, experiment, checker, says, "", 0.5, 2)
 
 
 def findings_of_all(networks=200, **wrong):
@@ -414,6 +425,7 @@ def test_the_counts_add_up():
     assert own["seconds"] == 0.5
     assert "entry', for nobody could find it there: 0 where the whole" in report.footnote(frame)
     assert "1 where torch's entry is off" in report.footnote(frame)
+    assert "400 draws that left" in report.footnote(frame)
 
 
 def test_the_counts_of_a_run_are_those_of_its_findings():

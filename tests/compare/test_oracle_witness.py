@@ -134,19 +134,33 @@ def test_the_working_dtype_has_more_digits(dtype):
     assert y.dtype == error.dtype == (np.float64 if dtype == np.float32 else np.longdouble)
 
 
-def test_a_kink_has_no_answer_and_its_neighbours_have_one():
-    x = np.array([0.0, 1e-3, -1e-3, 5.0])
-    found = Witness(np.float32).gradients(nn.ReLU(), None, {}, x, np.ones(4), {"": []})[""]
-    assert np.isnan(found[(0,)]).all()
-    for k, slope in ((1, 1.0), (2, 0.0), (3, 1.0)):
-        value, error = found[(k,)]
-        assert abs(value - slope) <= error < 1e-9
-    x = np.array([[2.0, 2.0, 1.0]])
-    found = Witness(np.float64).gradients(nn.Maxout(3), None, {}, x, np.ones((1, 1)), {"": []})[""]
-    assert len(found) == 3
-    assert np.isnan(found[(0, 0)]).all()
-    assert np.isnan(found[(0, 1)]).all()
-    assert abs(found[(0, 2)][0]) <= found[(0, 2)][1] < 1e-9
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("module", "theta", "slope"),
+    [
+        (nn.ReLU(), {}, 0.0),
+        (nn.LeakyReLU(0.3), {}, 0.3),
+        (nn.ELU(0.7), {}, 0.7),
+        (nn.PReLU(1, dtype=np.float64), {"weight": np.array([0.4])}, 0.4),
+    ],
+    ids=["ReLU", "LeakyReLU", "ELU", "PReLU"],
+)
+def test_at_a_kink_it_is_torchs_choice(module, theta, slope, dtype):
+    x, dy = np.array([[0.0, 1e-3], [-0.0, 5.0]]), np.array([[2.0, 3.0], [-4.0, 5.0]])
+    found = Witness(dtype).gradients(module, None, theta, x, dy, {"": list(np.ndindex(2, 2))})[""]
+    for index, expected in (((0, 0), slope), ((0, 1), 1), ((1, 0), slope), ((1, 1), 1)):
+        value, error = found[index]
+        assert abs(value - dy[index] * expected) <= error < 1e-6, index
+
+
+def test_of_equal_pieces_the_first_follows():
+    x = np.array([[2.0, 2.0, 1.0, 0.0, 3.0, 3.0]])
+    wanted = {"": list(np.ndindex(1, 6))}
+    dy = np.array([[5.0, -7.0]])
+    found = Witness(np.float64).gradients(nn.Maxout(3), None, {}, x, dy, wanted)[""]
+    for k, expected in enumerate([5, 0, 0, 0, -7, 0]):
+        value, error = found[(0, k)]
+        assert abs(value - expected) <= error < 1e-9, k
 
 
 BAD = [np.nan, np.inf, -np.inf, 1e300, -1e300]

@@ -291,7 +291,7 @@ def test_changed_input_activation_or_parameter_is_caught(monkeypatch):
     forward = nn.Linear.forward
     with monkeypatch.context() as patch:
         patch.setattr(nn.Linear, "forward", lambda self, x: (forward(self, x), x.__imul__(2))[0])
-        assert first_failure(run(*given)) == ("x", "mismatch")
+        assert first_failure(run(*given)) == ("x (changed)", "mismatch")
 
     def grows(self, x):
         self.weight.data += 1

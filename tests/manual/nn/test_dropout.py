@@ -66,6 +66,19 @@ def test_each_element_is_dropped_with_probability_p(p):
     assert stats.binomtest(int(neighbours[:, ::2].sum()), 200 * 50, p * p).pvalue > 1e-3
 
 
+def test_p_0_draws_nothing():
+    """As in torch, whose generator is where it was too."""
+    generator, x = RNG(2), np.ones(3)
+    assert nn.Dropout(0, generator)(x) is x
+    assert generator.random() == RNG(2).random()
+
+
+def test_an_element_that_draws_p_itself_stays():
+    """[0, 1) is cut in two halves that are open above: below p is dropped, p is not."""
+    p = RNG(2).random()
+    assert nn.Dropout(p, RNG(2))(np.ones(1)) == 1 / (1 - p)
+
+
 def test_the_ends():
     x, dy = RNG(0).normal(size=(4, 3)), RNG(1).normal(size=(4, 3))
     none, all_ = nn.Dropout(0, RNG(2)), nn.Dropout(1, RNG(2))

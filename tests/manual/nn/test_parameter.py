@@ -51,6 +51,15 @@ def test_attributes_and_a_copy_of_the_value(shape, dtype, layout):
     assert repr(p) == f"Parameter containing:\n{p.data!r}"
 
 
+def test_as_an_array():
+    """NumPy's protocol: a copy only where one is asked for or the dtype needs one."""
+    p = Parameter(np.ones(3))
+    assert p.__array__(np.float32).dtype == np.float32
+    assert np.shares_memory(np.asarray(p), p.data)
+    assert np.shares_memory(p.__array__(copy=False), p.data)
+    assert not np.shares_memory(p.__array__(copy=True), p.data)
+
+
 def test_the_memory_order_of_a_transposed_block_stays():
     block = RNG(2).normal(size=(3, 2))
     p = Parameter(block.T)

@@ -87,6 +87,15 @@ def test_prelu_infinite_cotangents_count_only_where_x_does(in_torch):
     assert module.weight.grad == in_torch(module, x, dy)[2]["weight"] == -2
 
 
+def test_an_infinite_cotangent_at_prelus_kink(in_torch):
+    """x = 0 belongs to the side of the slope: 0 · ∞ is NaN, as in torch."""
+    module, x, dy = nn.PReLU(dtype=np.float64), np.zeros(1), np.array([np.inf])
+    module(x)
+    module.backward(dy)
+    assert np.isnan(module.weight.grad)
+    assert np.isnan(in_torch(module, x, dy)[2]["weight"])
+
+
 SLOPES = [((), 1), ((4,), 1), ((5, 3), 1), ((5, 3), 3), ((2, 3, 4), 3), ((2, 3, 4), 1)]
 SLOPES += [((2, 3, 4, 2), 3), ((1, 2, 1, 3, 2), 2), ((0, 3), 3), ((4, 4), 4), ((2, 0, 3), 1)]
 

@@ -200,10 +200,26 @@ def test_a_used_up_generator_warns_as_in_torch():
     net = nn.Linear(2, 3)
     parameters = net.parameters()
     list(parameters)
-    with pytest.warns(UserWarning, match="used up"):
+    message = "^clip_grad_norm_: the generator of parameters is used up$"
+    with pytest.warns(UserWarning, match=message):
         assert optim.clip_grad_norm_(parameters, 1.0) == 0
     with pytest.warns(UserWarning, match="empty generator"):
         assert torch.nn.utils.clip_grad_norm_((p for p in []), 1.0) == 0
+
+
+def test_the_warning_points_at_the_caller():
+    with pytest.warns(UserWarning, match="used up") as caught:
+        optim.clip_grad_norm_((p for p in []), 1.0)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1, 0.5, np.inf])
+def test_a_gradient_with_a_zero_in_it(norm_type):
+    own, theirs = both([np.array([0.0, 3, -4])])
+    norm = optim.clip_grad_norm_(own, 1.0, norm_type)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, 1.0, norm_type).numpy()
+    np.testing.assert_allclose(norm, expected, rtol=1e-15)
+    agree(own, theirs)
 
 
 def test_bad_arguments():

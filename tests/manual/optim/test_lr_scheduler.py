@@ -236,7 +236,7 @@ def test_it_is_the_optimizers_rate():
 def test_bad_arguments():
     [optimizer, reference] = optimizers()
     for bad in (None, reference):
-        with pytest.raises(TypeError, match="is not an Optimizer"):
+        with pytest.raises(TypeError, match=f"^{type(bad).__name__} is not an Optimizer"):
             lr_scheduler.ExponentialLR(bad, 0.5)
     with pytest.raises(KeyError, match=r"param_groups\[0\] has no 'initial_lr'"):
         lr_scheduler.ExponentialLR(optimizer, 0.5, last_epoch=3)
@@ -250,12 +250,28 @@ def test_bad_arguments():
             lr_scheduler.StepLR(optimizer, 3, bad)
         with pytest.raises(ValueError, match=f"ExponentialLR: gamma must be .*got {bad!r}"):
             lr_scheduler.ExponentialLR(optimizer, bad)
-        with pytest.raises(ValueError, match=f"eta_min must be .*got {bad!r}"):
+        with pytest.raises(ValueError, match=f"^CosineAnnealingLR: eta_min must be .*got {bad!r}"):
             lr_scheduler.CosineAnnealingLR(optimizer, 3, bad)
     for kind in (lr_scheduler.StepLR, lr_scheduler.CosineAnnealingLR, lr_scheduler.ExponentialLR):
         with pytest.raises(TypeError, match=r"must be a number, got '3'"):
             kind(optimizer, "3")
     assert all("initial_lr" not in group for group in optimizer.param_groups)
+
+
+def test_a_group_that_the_schedule_does_not_know():
+    """It has no base rate. In torch it follows the others."""
+    [optimizer, _] = optimizers()
+    schedule = lr_scheduler.StepLR(optimizer, 1)
+    optimizer.add_param_group({"params": nn.Parameter(np.ones(1))})
+    with pytest.raises(ValueError, match="argument"):
+        schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.3, 0.1]
+
+
+def test_a_schedule_without_a_formula():
+    [optimizer, _] = optimizers()
+    with pytest.raises(NotImplementedError, match=r"^LRScheduler has no _next_lr$"):
+        lr_scheduler.LRScheduler(optimizer).step()
 
 
 def test_arguments_are_torchs():

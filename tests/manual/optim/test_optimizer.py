@@ -193,6 +193,20 @@ def test_loading_converts_the_dtype_and_copies():
     assert np.isfinite(loaded.state_dict()["state"][0]["momentum_buffer"]).all()
 
 
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_state_in_longdouble_keeps_its_digits(kind):
+    own = parameters(np.longdouble)
+    optimizer = getattr(optim, kind)(own, **OPTIONS[kind])
+    for p in own:
+        p.grad = np.full(p.shape, 1 / np.longdouble(3))
+    optimizer.step()
+    state = optimizer.state_dict()["state"]
+    loaded = getattr(optim, kind)(own, **OPTIONS[kind])
+    loaded.load_state_dict(optimizer.state_dict())
+    for i, entry in loaded.state_dict()["state"].items():
+        assert all(np.array_equal(entry[name], value) for name, value in state[i].items())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

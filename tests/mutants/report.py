@@ -1,0 +1,92 @@
+"""What a mutation run found, against the list of mutants that no test can kill."""
+
+import os
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+from mutmut import configuration
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.stats import status_by_exit_code
+from rich.console import Console
+from rich.table import Table
+
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+
+
+def change(name: str, path: Path) -> str:
+    """The lines that a mutant takes away and puts in, with their − and +."""
+    lines = get_diff_for_mutant(name, path=path).splitlines()
+    lines = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return "\n".join(f"{line[0]} {' '.join(line[1:].split())}" for line in lines)
+
+
+def function(name: str) -> str:
+    """manual.nn.linear.Linear.forward of manual.nn.linear.xǁLinearǁforward__mutmut_3."""
+    module, _, mangled = name.partition("__mutmut")[0].rpartition(".")
+    return f"{module}.{mangled.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
+
+
+def listed() -> dict[tuple[str, str], str]:
+    """(function, change) → reason."""
+    return {
+        (entry["function"], text.strip()): entry["reason"]
+        for entry in tomllib.loads(EQUIVALENT.read_text("utf-8")).get("mutant", [])
+        for text in entry["changes"]
+    }
+
+
+def report(root: Path, parts: dict) -> int:
+    """Print the score of every file and whatever is wrong; 1 where something is."""
+    reasons, unused, survivors, rows = listed(), set(listed()), [], {}
+    for part, (patterns, _) in parts.items():
+        home = root / ".mutants" / part
+        if not (home / "mutants").is_dir():
+            continue
+        os.chdir(home)
+        configuration.reset_config()
+        configuration.config().only_mutate = patterns
+        for path in sorted(Path(part).rglob("*.py")):
+            data = SourceFileMutationData(path=path)
+            data.load()
+            count = Counter()
+            for name, code in data.exit_code_by_key.items():
+                status = status_by_exit_code[code]
+                count["mutants"] += 1
+                if status in ("killed", "not checked"):
+                    count[status] += 1
+                    continue
+                key = function(name), change(name, path)
+                if key in reasons:
+                    count["equivalent"] += 1
+                    unused.discard(key)
+                elif status == "timeout":
+                    count["killed"] += 1
+                else:
+                    count["survived"] += 1
+                    survivors.append((name, status, *key))
+            if count:
+                rows[str(path)] = count
+            if count["not checked"] or not count:
+                module = str(path.with_suffix("")).replace("/", ".")
+                unused -= {key for key in unused if key[0].startswith(f"{module}.")}
+    table = Table("file", *("mutants", "killed", "equivalent", "survived", "not run"))
+    rows["all"] = sum(rows.values(), Counter())
+    for path, count in rows.items():
+        columns = ("mutants", "killed", "equivalent", "survived", "not checked")
+        table.add_row(path, *(str(count[name]) for name in columns), end_section=path == "all")
+    console = Console(width=120)
+    console.print(table)
+    for name, status, where, text in survivors:
+        console.print(f"{status}: {where} ({name})\n{text}\n", markup=False, highlight=False)
+    for where, text in sorted(unused):
+        console.print(f"listed but killed: {where}\n{text}\n", markup=False, highlight=False)
+    total = rows["all"]
+    run = total["mutants"] - total["not checked"]
+    if run:
+        score = (total["killed"] + total["equivalent"]) / run
+        console.print(
+            f"{total['survived']} mutants survive without a reason ({score:.2%} accounted)"
+        )
+    return int(bool(survivors or unused))

@@ -1,0 +1,160 @@
+"""Mutation testing: small mistakes are made in the code one at a time, and a test must notice each.
+
+    python tests/mutants/run.py                            all, which takes hours the first time
+    python tests/mutants/run.py manual                     what is new in one part
+    python tests/mutants/run.py manual/nn/linear.py …      all of some files
+
+mutmut makes the mistakes and runs the tests. What it found is kept in .mutants/; the next run
+tries only functions that have changed and mutants that were not killed. Who weakens a test removes
+that folder. Every mutant that survives must stand in equivalent.toml with the reason why no test
+can tell it from the code; the last line says how many do not, and is an error.
+"""
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from itertools import zip_longest
+from pathlib import Path
+
+import libcst as cst
+import pytest
+from _pytest.config import _prepareconfig
+from mutmut import configuration
+from mutmut.__main__ import _reset_mutant_results, _run
+from mutmut.mutation import file_mutation
+from mutmut.runners.harness import PytestRunner
+from mutmut.state import state
+from mutmut.utils.file_utils import change_cwd
+from mutmut.workers.isolation import run_in_fork
+from report import report
+
+ROOT = Path(__file__).parents[2]
+# What is mutated, and which tests run: the others are slower and have nothing to add.
+PARTS = {
+    "manual": (["manual/nn/*.py", "manual/optim/*.py"], ["tests/manual"]),
+    "compare": (["compare/*.py"], ["tests/compare"]),
+}
+# Tests that a mutant fails without having made a mistake: it has frames of its own between a
+# warning and its caller, and imports mutmut.
+LEFT_OUT = ["-k", "not points_at_the_caller and not test_import"]
+
+
+def is_mutable(function: cst.FunctionDef) -> bool:
+    """mutmut leaves every decorated function alone, but here nearly every forward stands under
+    @overflowing and every rule of compare under @rule.register. Not a setter, which has the name
+    of its getter, nor @cache, which would remember what the code gave."""
+    names = [cst.Module([]).code_for_node(d.decorator) for d in function.decorators]
+    return not any(re.search(r"cache|\.setter|overload|staticmethod|classmethod", n) for n in names)
+
+
+def mutate_decorated_functions() -> None:
+    """The mutants are bare functions; the one that chooses among them stands under the decorators,
+    which so run once, as ever."""
+    skip = file_mutation.MutationVisitor._skip_node_and_children
+    arrange = file_mutation.function_trampoline_arrangement
+
+    def skip_node(self, node):
+        decorated = isinstance(node, cst.FunctionDef) and node.decorators
+        return False if decorated and is_mutable(node) else skip(self, node)
+
+    def arranged(function, mutants, class_name):
+        declared, [chooser, *choices], assigned, names = arrange(function, mutants, class_name)
+        if function.decorators and is_mutable(function):
+            choices = [choice.with_changes(decorators=[]) for choice in choices]
+        return declared, [chooser, *choices], assigned, names
+
+    file_mutation.MutationVisitor._skip_node_and_children = skip_node
+    file_mutation.function_trampoline_arrangement = arranged
+
+
+class Tests:
+    """The tests of a part, collected once: each mutant's process then has them ready. To collect
+    thousands takes seconds; to run the few that most mutants survive takes none."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        with redirect_stdout(open(os.devnull, "w")):
+            config = _prepareconfig(["--rootdir=.", "-q", "-s", *arguments])
+            config._do_configure()
+            self.session = pytest.Session.from_config(config)
+            config.hook.pytest_sessionstart(session=self.session)
+            config.hook.pytest_collection(session=self.session)
+        self.items = {item.nodeid: item for item in self.session.items}
+
+    def in_order(self, mutant: str, names: Iterable[str]) -> list[str]:
+        """Those most likely to fail first: a case of each test of the file that is named for the
+        mutant's, a case of each other test, a second case of each, …; quick ones before slow."""
+        home, cases = mutant.partition(".x")[0].rpartition(".")[-1], Counter()
+
+        def place(name: str) -> tuple[int, bool]:
+            test = name.partition("[")[0]
+            cases[test] += 1
+            return cases[test], f"/test_{home}.py::" not in name
+
+        return sorted(sorted(names, key=state().duration_by_test.get), key=place)
+
+    def run(self, names: Iterable[str]) -> int:
+        """0 where all pass, 1 after the first that fails."""
+        chosen = [self.items[name] for name in names]
+        for item, after in zip_longest(chosen, chosen[1:]):
+            self.session.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if self.session.testsfailed:
+                return 1
+        return 0
+
+
+def collect_tests_once() -> None:
+    collected = None
+
+    def run_tests(self, *, mutant_name, tests: Iterable[str]) -> int:
+        nonlocal collected
+        with change_cwd("mutants"):
+            if collected is None:
+                own = configuration.config()
+                arguments = own.pytest_add_cli_args + own.pytest_add_cli_args_test_selection
+                collected = Tests(arguments)
+            if mutant_name:
+                return collected.run(collected.in_order(mutant_name, tests))
+            # mutmut wants to see that tests pass, and that they fail where they should.
+            cases = {name.partition("[")[0]: name for name in collected.items}
+            return run_in_fork(collected.run, cases.values())
+
+    PytestRunner.run_tests = run_tests
+
+
+def run(part: str, files: list[str]) -> None:
+    """mutmut over a part, in a folder of its own: its tests are others, and mutmut has one list of
+    tests a folder."""
+    home = ROOT / ".mutants" / part
+    home.mkdir(parents=True, exist_ok=True)
+    for path in ROOT.iterdir():
+        if not path.name.startswith(".") and not (home / path.name).exists():
+            (home / path.name).symlink_to(path)
+    os.chdir(home)
+    configuration.reset_config()
+    config = configuration.config()
+    config.only_mutate, tests = PARTS[part]
+    config.pytest_add_cli_args_test_selection = [*tests, *LEFT_OUT]
+    _reset_mutant_results(lambda name, code: code not in (1, 3))
+    _run([f"{file.removesuffix('.py').replace('/', '.')}.*" for file in files], max_children=1)
+
+
+def main() -> int:
+    mutate_decorated_functions()
+    collect_tests_once()
+    chosen = sys.argv[1:] or list(PARTS)
+    for part in PARTS:
+        files = [file for file in chosen if file.startswith(f"{part}/")]
+        if files or part in chosen:
+            pid = os.fork()  # mutmut and pytest leave their traces in a process
+            if pid == 0:
+                run(part, files)
+                os._exit(0)
+            os.waitpid(pid, 0)
+    return report(ROOT, PARTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
