@@ -123,6 +123,19 @@ def test_another_stable_way_to_compute_is_covered():
     assert (off <= e).all()
 
 
+def test_where_rounding_may_take_the_other_branch_it_may_in_that_dtype_only():
+    """0.1 + 0.2 − 0.3 + 10⁻⁸ is 0 as far as float32 knows, and positive for float64."""
+    x = np.array([0.1, 0.2, -0.3 + 1e-8])
+
+    def everything(arrays):
+        outputs, (slopes,) = Reference(lambda x: torch.relu(x.sum())).gradients(arrays, [1.0])
+        return [*outputs, *slopes]
+
+    (_, single), (_, double) = (spread(everything, [x], np.dtype(d)) for d in ("f4", "f8"))
+    assert (single >= 1).all()
+    assert (double <= 1e-12).all()
+
+
 def test_what_is_copied_has_the_rounding_of_one_function_and_integers_have_none():
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32).astype(np.float64)
 
