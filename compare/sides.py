@@ -36,7 +36,7 @@ class OneUnit(nn.Module):
 
 def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[Run, Any]:
     """Copies of manual's side (others: criterion, optimizer, scheduler; clip), and of the twin that
-    was given for the network, if one was, made of the same units.
+    was given for the network, if one was, made of the same units and in the same modes.
 
     Raises TypeError for a twin that is no torch module."""
     if given is not None and not isinstance(given, torch.nn.Module):
@@ -45,9 +45,15 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
     own = Run(*copied, clip)
     if given is None:
         return own, None
-    built = _aligned(net, copy.deepcopy(given))
+    given = copy.deepcopy(given)
+    for module in given.modules():  # what it would overwrite is recorded
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
-        return own._replace(net=OneUnit(own.net)), copy.deepcopy(given)
+        own, built = own._replace(net=OneUnit(own.net)), given
+    for unit, theirs in zip(units(own.net), units(built), strict=True):
+        theirs.module.train(getattr(unit.module, "training", theirs.module.training))
     return own, built
 
 
