@@ -88,6 +88,8 @@ class Tolerance:
             found = {unit.y: r.u * np.abs(y)}
             if dx is not None:
                 found[unit.dx] = r.u * np.abs(dx)
+            for last in list(units(module))[:-1][-1:]:  # has dy as it is
+                found[dotted("d_activation", unit.path, last.path)] = np.zeros(y.shape)
             doc = RESIDUAL
         else:
             theta = {

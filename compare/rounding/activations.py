@@ -207,6 +207,8 @@ def _over_classes(kind: type, forward: Callable, backward: Callable) -> None:
 
     @rule.register(kind)
     def _(module, r, theta, x, ex):
+        """p = e^x / Σ e^x over the classes; dx = p (dy − Σ dy p), of the logarithm dy − p Σ dy:
+        the roundings of exp and log, of both sums, and of the differences."""
         axis = _axis(module, x.ndim)
 
         def last(t):
