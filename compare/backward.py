@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from compare.comparison import Comparison, EquivalenceError
 from compare.context import context
 from compare.expected import Expected
 from compare.functions import Arrays, Gradients, Manual, Reference
-from compare.judge import COLUMNS, blame, judge
+from compare.judge import blame, frame, judge
 from compare.observed import Observed, is_float
 from compare.trace import Tensor
+from compare.vacuity import vacuous_gradient
 
 SMALL = 6  # a gradient of so many entries is shown to the witness in full,
 DRAWN = 5  # so many of a larger one, beside the worst
@@ -71,10 +71,11 @@ def check_backward(
     raised = "".join(f"{text}\n" for text in dict.fromkeys(check.observed.raised))
     names = [row["name"] for row in check.rows]
     comparison = Comparison(
-        pd.DataFrame(check.rows, columns=COLUMNS),
+        frame(check.rows),
         raised + context(seed, "cpu"),
         {(1, name): REASONS["".join(name.partition("(")[1:])] for name in names},
         tuple(allow_vacuous),
+        check.asked(),
     )
     if not comparison.passed:
         raise EquivalenceError(comparison)
@@ -104,7 +105,7 @@ class _Check:
 
     def __init__(self, manual: Manual, reference: Reference, arrays: Arrays, seed: int) -> None:
         self.generator = np.random.default_rng(seed)
-        self.arrays = arrays
+        self.arrays, self.questions = arrays, 0
         self.outputs, self.inputs = [], _names("x", arrays)
         # Without warnings: a value that is not finite is a verdict here.
         with np.errstate(all="ignore"):
@@ -117,6 +118,11 @@ class _Check:
             self.rows = list(self._of_forward())
             if self.observed.went_back:
                 self.rows += self._of_backward()
+
+    def asked(self) -> str:
+        """How much the witness was, in words."""
+        of = sum(a.size for a in self.arrays if is_float(a))
+        return f"; the oracle was asked about {self.questions:,} of {of:,} entries of gradients"
 
     def _cotangents(self, outputs: Arrays) -> Gradients:
         """Of both signs, none near 0, and with so few digits that combinations are exact."""
@@ -199,7 +205,7 @@ class _Check:
         row = _row(name, "backward", mine, torchs, None if e is None else 2 * e)
         if row["verdict"] not in ("ok", "mismatch"):
             return row
-        if not which and not mine.any() and not torchs.any():
+        if not which and vacuous_gradient(*(Tensor(name, "", v) for v in (mine, torchs))):
             return row | {"verdict": "vacuous", "blame": None}
         entries = [row["worst"]]
         if not which:
@@ -208,6 +214,7 @@ class _Check:
                 drawn = self.generator.choice(mine.size, DRAWN, replace=False)
             entries += [tuple(int(i) for i in np.unravel_index(d, mine.shape)) for d in drawn]
         for index in dict.fromkeys(entries):
+            self.questions += not which
             witness, error = self.expected.witness(k, index, which)
             wrong = blame(float(mine[index]), float(torchs[index]), witness, e[index], error)
             if index == row["worst"]:

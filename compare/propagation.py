@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from compare.lbfgs import Start, lbfgs_bounds
+from compare.lbfgs import Start, lbfgs_bounds, lbfgs_witness
 from compare.rounding import Ball, Rounding, buffer_rule, loss_rule, rule
 from compare.tolerance import (
     at_least,
@@ -72,8 +72,8 @@ class Bounds:
         if self.run.clip is not None:
             clip_bounds(self.run, self.values, self.bounds, self._ball)
         if state is not None:
-            start = Start(self.run, net, state, x, y, self.errors)
-            new = lbfgs_bounds(start, r, lambda at: self._here(at, x, y))
+            self.lbfgs = Start(self.run, net, state, x, y, self.errors)
+            new = lbfgs_bounds(self.lbfgs, r, lambda at: self._here(at, x, y))
             self.bounds |= new
             self.errors |= {
                 name.removeprefix("updated."): e
@@ -160,3 +160,8 @@ class Bounds:
 
     def _ball(self, row: str) -> Ball:
         return Ball(self.values[row], self.bounds[row], self.rounding)
+
+    def witness_of_lbfgs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Row name → (value, error) of what the last step of L-BFGS left, as the third witness has
+        it, at losses and gradients of the float64 twin."""
+        return lbfgs_witness(self.lbfgs)

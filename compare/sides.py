@@ -36,14 +36,20 @@ class OneUnit(nn.Module):
 
 def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[Run, Any]:
     """Copies of manual's side (others: criterion, optimizer, scheduler; clip), and of the twin that
-    was given for the network, if one was, made of the same units."""
+    was given for the network, if one was, made of the same units and in the same modes."""
     *copied, clip = *copy.deepcopy((net, *others[:-1])), others[-1]
     own = Run(*copied, clip)
     if given is None:
         return own, None
-    built = _aligned(net, copy.deepcopy(given))
+    given = copy.deepcopy(given)
+    for module in given.modules():  # what it would overwrite is recorded
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
-        return own._replace(net=OneUnit(own.net)), copy.deepcopy(given)
+        own, built = own._replace(net=OneUnit(own.net)), given
+    for unit, theirs in zip(units(own.net), units(built), strict=True):
+        theirs.module.train(getattr(unit.module, "training", theirs.module.training))
     return own, built
 
 
@@ -85,7 +91,8 @@ def go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
 def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype) -> None:
     """Copy manual's weights and buffers into torch's module, which is converted to `dtype`.
 
-    Raises ValueError where names or shapes of the parameters are not the same."""
+    Raises ValueError where names or shapes of the parameters are not the same, or torch's module
+    lacks a buffer that manual has."""
     built.to(dtype)
     theirs = dict(built.named_parameters())
     own = {name: np.asarray(p.data) for name, p in net.named_parameters()}
@@ -96,8 +103,14 @@ def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype) -> None:
         raise ValueError(
             f"compare: the network's parameters are {shapes[0]}, the twin's {shapes[1]}"
         )
+    buffers = dict(getattr(net, "named_buffers", lambda: ())())
     theirs |= dict(built.named_buffers())
-    own |= dict(getattr(net, "named_buffers", lambda: ())())
+    for name, value in buffers.items():
+        if name not in theirs or value.shape != tuple(theirs[name].shape):
+            raise ValueError(
+                f"compare: the twin has no buffer {name!r} of shape {list(value.shape)}"
+            )
+    own |= buffers
     with torch.no_grad():
         for name, value in own.items():
             theirs[name].copy_(torch.tensor(np.asarray(value)))

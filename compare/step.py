@@ -89,7 +89,7 @@ class Sides:
             surely = Tolerance(self.exact, self.rounding._replace(certain=True))
             return surely.step(theirs, exact_y, draw)
 
-        self.testimony.step(before, self.exact.net, theirs, exact_y, draw, judged, certain)
+        self.testimony.step(before, self.exact, theirs, exact_y, draw, judged, certain)
         found = [each.row for each in judged] + self._unreached(mine, rows)
         self.whole &= _fine(found)
         try:
@@ -151,7 +151,7 @@ class Sides:
     def _end_to_end(self, real: list[Tensor], theirs: TorchStep, allowed: Arrays) -> list[Row]:
         """Rows of the step as it is in training: those that have no layer; and the first that
         fails, where every layer by itself is right."""
-        rows, failed = [], False
+        rows, failed, asked = [], False, []
         unbounded = any(
             self._of_the_whole(name) and not np.isfinite(e).all() for name, e in allowed.items()
         )
@@ -163,15 +163,18 @@ class Sides:
             row = judge(self.steps, a, b, bound)
             if self._of_the_whole(name):
                 self.reasons[self.steps, name] = LBFGS_REASON
+                rows.append(row)
                 if unbounded and row["verdict"] in ("ok", "mismatch", "missing"):
                     row |= {"verdict": "vacuous", "allowed": np.inf, "used": 0.0}
-                fine = row["verdict"] in ("ok", "vacuous")
-                rows.append(row | {"blame": None if fine else "undecided"})
+                else:
+                    asked.append(Judged(row, a, b, bound))
             elif row["verdict"] != "ok" and not failed:
                 failed = True
                 row["name"] = name if name.endswith(")") else f"{name} (end to end)"
                 self.reasons[self.steps, row["name"]] = WHOLE_REASON
                 rows.append(row | {"blame": "manual"})
+        if self.testimony.every or not _fine([each.row for each in asked]):
+            self.testimony.about(asked, self.bounds.witness_of_lbfgs() if asked else {})
         return rows
 
 

@@ -1,7 +1,7 @@
 """What the third witness says about the rows of a step, and who is wrong by it."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from compare.trace import (
     LBFGS,
     RESIDUALS,
     Draw,
+    Passage,
     Run,
     Tensor,
     TorchStep,
@@ -38,6 +39,32 @@ class Judged(NamedTuple):
     allowed: np.ndarray | None
 
 
+class _OfPrediction:
+    """A criterion of manual's side with its target, as a module."""
+
+    def __init__(self, criterion: Any, target: np.ndarray) -> None:
+        self.criterion, self.target = criterion, target
+
+    def named_parameters(self) -> tuple:
+        return ()
+
+    def forward(self, prediction: np.ndarray) -> np.ndarray:
+        floats = self.target.dtype.kind == "f"
+        target = self.target.astype(prediction.dtype) if floats else self.target
+        return self.criterion.forward(prediction, target)
+
+
+class _TorchOfPrediction(torch.nn.Module):
+    """The same of torch's, in float64."""
+
+    def __init__(self, criterion: torch.nn.Module, target: np.ndarray) -> None:
+        super().__init__()
+        self.criterion, self.target = criterion, torch.from_numpy(target)
+
+    def forward(self, prediction: torch.Tensor) -> torch.Tensor:
+        return self.criterion(prediction, self.target)
+
+
 class Testimony:
     """Asks the witness, step after step.
 
@@ -60,7 +87,7 @@ class Testimony:
     def step(
         self,
         before: Run,
-        exact: torch.nn.Module,
+        exact: Run,
         theirs: TorchStep,
         y: np.ndarray,
         draw: Draw,
@@ -69,18 +96,18 @@ class Testimony:
     ) -> None:
         """Fill in `oracle` and `blame`, and the verdict where both sides are wrong together.
 
-        before: copies of manual's side as it was; exact: the float64 twin as it was; certain(): row
-        name → what is allowed for certain, as no side is accused on a probability.
+        before: copies of manual's side as it was; exact: the float64 twins as they were;
+        certain(): row name → what is allowed for certain, as no side is accused on a probability.
         """
         self.steps += 1
         self.theirs, self.certain = theirs, cache(certain)
         self.judged = {judged.row["name"]: judged for judged in rows}
         self.shapes = {f"grad.{n}": np.shape(p.data) for n, p in before.net.named_parameters()}
-        twins = {unit.path: unit.module for unit in units(exact)}
+        twins = {unit.path: unit.module for unit in units(exact.net)}
         for unit in units(before.net):
             if unit.path in theirs.passages:
                 self._unit(unit, twins[unit.path])
-        self._loss(before, exact, y, draw)
+        self._loss(before.criterion, exact.criterion, prediction_row(before.net), y, draw)
         self._update(before)
         for judged in self.judged.values():
             self._structure(judged)
@@ -92,6 +119,19 @@ class Testimony:
         if not of:
             return "; the oracle was not asked about gradients"
         return f"; the oracle was asked about {asked:,} of {of:,} entries of gradients"
+
+    def about(
+        self, rows: Iterable[Judged], answers: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        """Rows more, and what the witness has there: from data as exact as either side's, and with
+        an error of its own."""
+        for judged in rows:
+            name = judged.row["name"]
+            self.judged[name] = judged
+            if name in answers and judged.allowed is not None:
+                value, error = answers[name]
+                self._whole(name, (value, error + judged.allowed / 2))
+            self._structure(judged)
 
     def _wanted(self, name: str) -> bool:
         """Whether the witness is asked about that row."""
@@ -106,25 +146,17 @@ class Testimony:
 
     def _unit(self, unit: Unit, exact: torch.nn.Module) -> None:
         passage, module = self.theirs.passages[unit.path], unit.module
-        theta, inner = {}, 0.0
-        if isinstance(module, RESIDUALS):
-            inside = list(units(module))[:-1]
-            theta["module"] = passage.x
-            if inside:
-                first = next(u for u in inside if u.dx == dotted("d_x", "module"))
-                paths = [dotted(unit.path, u.path) for u in (first, inside[-1])]
-                inner, theta["module"] = (
-                    self.theirs.passages[paths[0]].dx,
-                    self.theirs.passages[paths[1]].y,
-                )
+        around = isinstance(module, RESIDUALS)
+        if around:
+            inner_y, inner_dx = self._inside(unit, passage)
+            if inner_y is None:
+                return
+            theta = {"module": inner_y}
         else:
             theta = {name: np.asarray(p.data) for name, p in module.named_parameters()}
             theta |= dict(getattr(module, "named_buffers", lambda: ())())
         if self._wanted(unit.y) or self._misshapen(unit.y):
-            answer = self.witness.output(module, exact, theta, passage.x)
-            self._whole(unit.y, answer)
-            if answer is not None:
-                self.shapes[unit.y] = answer[0].shape
+            self._whole(unit.y, self.witness.output(module, exact, theta, passage.x))
         buffers = [name for name in theta if self._wanted(dotted("buffer", unit.path, name))]
         if buffers:
             after = self.witness.buffers(module, exact, theta, passage.x)
@@ -141,20 +173,36 @@ class Testimony:
         )
         for name, row in rows.items():
             answers = found[name]
-            if name == "" and inner is not None and np.ndim(inner):
-                answers = {i: (float(v) + float(inner[i]), e) for i, (v, e) in answers.items()}
+            if around and inner_dx is None:
+                answers = {}
+            elif around:
+                answers = {i: (float(v) + float(inner_dx[i]), e) for i, (v, e) in answers.items()}
             self._entries(row, answers)
 
-    def _loss(self, before: Run, exact: torch.nn.Module, y: np.ndarray, draw: Draw) -> None:
-        criterion, row = before.criterion, prediction_row(before.net)
+    def _inside(self, unit: Unit, passage: Passage) -> tuple[Any, Any]:
+        """Of a Residual's module: its output and its dx on torch's side (None: not there)."""
+        inside = list(units(unit.module))[:-1]
+        if not inside:  # y = x + x
+            return passage.x, passage.dy
+        first = next(u for u in inside if u.dx == dotted("d_x", "module"))
+        ends = [self.theirs.passages.get(dotted(unit.path, u.path)) for u in (first, inside[-1])]
+        return (None, None) if any(end is None for end in ends) else (ends[1].y, ends[0].dx)
+
+    def _loss(
+        self, criterion: Any, exact: torch.nn.Module, row: str, y: np.ndarray, draw: Draw
+    ) -> None:
         prediction, value = self.theirs.prediction, self.theirs.rows["loss"].value
-        if self._wanted("loss"):
+        if self._wanted("loss") or self._misshapen("loss"):
             self._whole("loss", self.witness.loss(criterion, prediction, y))
         if self._wanted(row):
             dloss = cotangent(criterion, value, draw)
             worst = self._worst(row)
             found = self.witness.dprediction(criterion, prediction, y, dloss, worst)
-            self._entries(row, found or {})
+            if found is None:  # a criterion of somebody's own: a module of the prediction
+                own, built = _OfPrediction(criterion, y), _TorchOfPrediction(exact, y)
+                dloss = np.ones(()) if dloss is None else dloss
+                found = self.witness.gradients(own, built, {}, prediction, dloss, {"": worst})[""]
+            self._entries(row, found)
 
     def _update(self, before: Run) -> None:
         values = {name: row.value for name, row in self.theirs.rows.items()}
@@ -205,6 +253,8 @@ class Testimony:
 
     def _whole(self, name: str, answer: tuple[np.ndarray, np.ndarray] | None) -> None:
         """An answer for every element."""
+        if answer is not None and self._misshapen(name):
+            self.shapes[name] = np.shape(answer[0])
         if answer is None or not self._wanted(name):
             return
         judged = self.judged[name]
@@ -277,7 +327,7 @@ class Testimony:
         if name in self.shapes:
             return self.shapes[name]
         kind, _, rest = name.partition(".")
-        if kind in ("grad", "clipped", "updated"):
+        if kind in ("clipped", "updated"):
             return self.shapes.get(f"grad.{rest}")
         if kind == "d_activation":
             return self.theirs.rows[dotted("activation", rest)].value.shape

@@ -48,7 +48,8 @@ def compare(
         cotangent of a loss with reduction "none" and the entries the oracle is asked about (seed 0
         where it is None).
     twin: the torch module to compare with, with parameters of the same names and shapes; it gets
-        manual's values. Where it is a torch.nn.Sequential as manual's, it is judged part by part.
+        manual's values and modes (training or not). Where it is a torch.nn.Sequential as manual's,
+        it is judged part by part.
     oracle: ask the third witness (`compare.oracle`) about every tensor, of gradients about the
         worst entry and a random draw; False: only about tensors that fail.
     allow_vacuous: names of rows, or patterns such as "activation.*", that may be vacuous: a

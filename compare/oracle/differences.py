@@ -40,7 +40,8 @@ def derivative(
 
     (nan, nan) where f is not finite, where it has a kink or a jump (the slopes to the left and
     right do not meet as h → 0), or where nothing converges. In error: what the last extrapolations
-    differ by, what the two slopes differ by, and the rounding of f, of the steps and of the sum.
+    differ by, what the slopes to the left and right differ by (where x ± h are rounded, that
+    shows there), and the rounding of f and of the sum.
     """
     # Beyond the domain of f, or where it overflows, a step is too long and not an answer.
     with np.errstate(all="ignore"):
@@ -131,11 +132,7 @@ class _Ladders:
         gap = self.weights * (((up[0] - self.y) + (down[0] - self.y)) / h)
         noise = self.sizes * np.maximum(np.maximum(up[1], down[1]), self.noise)
         noise = np.where(self.touched, noise, 0) / h
-        # x ± h as a number of the dtype is up to this share of h off
-        off = max(abs((above - self.x) - h), abs((self.x - below) - h)) / h
-        if off:
-            off = self.eps * (abs(self.x) + h) / h
-        return _Level(slope, gap, noise + off * np.abs(slope), h)
+        return _Level(slope, gap, noise, h)
 
     def best(self, h, growths: int) -> tuple[float, float]:
         found, grown = self._descend(h, LEVELS), h

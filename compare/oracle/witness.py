@@ -26,6 +26,7 @@ ROWWISE = (
     *(nn.ELU, nn.Softplus, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Step, nn.Maxout),
 )
 LONG = 2.0**14  # 16 · 1024: steps of 1024 times the largest entry, where nothing bends
+NEARBY = (0.0, 3 * 2.0**-20, -5 * 2.0**-20)  # by what share of themselves values are moved
 BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
 
 
@@ -212,15 +213,25 @@ class Witness:
         """(θ after the step, error). group: the options before it; state: the witness's own for
         this parameter, which is changed: {} at first, or its entry in optimizer.state_dict().
 
-        The error is that of the same formula in the next lower precision, scaled.
+        The error is that of the same formula in the next lower precision, scaled; also close by,
+        as a single rounding may be small by chance.
         """
         if not optimizers.known(optimizer):
             return None
+        kept, answer, differ = copy.deepcopy(state), None, 0
         with np.errstate(all="ignore"):
-            before = copy.deepcopy(state)
-            value = optimizers.updated(optimizer, group, theta, g, state, self._long)
-            lower = optimizers.updated(optimizer, group, theta, g, before, self._lower)
-            return _answer(value, self._scaled_error(value, lower, theta))
+            for shift in NEARBY:
+                given = [np.asarray(a).astype(self._long) * (1 + shift) for a in (theta, g)]
+                given = [a.astype(self._lower).astype(self._long) for a in given]
+                given = [theta, g] if answer is None else given
+                states = [state if answer is None else copy.deepcopy(kept), copy.deepcopy(kept)]
+                value, lower = (
+                    optimizers.updated(optimizer, group, *given, own, dtype)
+                    for own, dtype in zip(states, (self._long, self._lower), strict=True)
+                )
+                answer = value if answer is None else answer
+                differ = np.maximum(differ, np.abs(value - lower.astype(self._long)))
+            return _answer(answer, self._scaled_error(answer, differ, theta))
 
     def clipped(
         self, clip: Callable, gradients: list[np.ndarray]
@@ -238,10 +249,10 @@ class Witness:
             count = sum(np.size(g) for g in gradients)
             norm = None
             if total is not None:
-                error = self._scaled_error(total, low_total, total, count)
+                error = self._scaled_error(total, abs(total - low_total), total, count)
                 norm = _answer(np.asarray(total), np.asarray(error))
             return norm, [
-                _answer(v, self._scaled_error(v, low, v, count))
+                _answer(v, self._scaled_error(v, np.abs(v - low), v, count))
                 for v, low in zip(values, lows, strict=True)
             ]
 
@@ -276,13 +287,12 @@ class Witness:
         better = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
         return np.dtype(np.float64 if better else np.float32)
 
-    def _scaled_error(self, value, lower, start, count: int = 1) -> np.ndarray:
-        """The error of a value, from that of the same in a lower precision: what the two differ by,
-        and a few units of the lower one, by the ratio of their units."""
+    def _scaled_error(self, value, differ, start, count: int = 1) -> np.ndarray:
+        """The error of a value, from what the same in a lower precision differs by and a few units
+        of that, by the ratio of the units."""
         units = [np.finfo(dtype).eps for dtype in (self._long, self._lower)]
         size = np.maximum(np.abs(value), np.abs(np.asarray(start).astype(self._long)))
-        differ = np.abs(value - np.asarray(lower).astype(self._long))
-        return (16 * differ + (8 + np.sqrt(count)) * units[1] * size) * (units[0] / units[1])
+        return (32 * differ + (8 + np.sqrt(count)) * units[1] * size) * (units[0] / units[1])
 
     def _up(self, array: np.ndarray) -> np.ndarray:
         array = np.asarray(array)

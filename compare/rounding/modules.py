@@ -14,6 +14,7 @@ A new approach to probabilistic rounding error analysis, 2019.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from functools import singledispatch
 
@@ -108,7 +109,8 @@ class _BlackBox:
 def _(module: torch.nn.Linear, r, theta, x, ex):
     """y = x Wᵀ + b; dx = dy W; dW = dyᵀ x; db = Σ dy."""
     w, ew = (np.abs(v) for v in theta["weight"])
-    shape, x, ex = x.shape, np.abs(x).reshape(-1, w.shape[1]), ex.reshape(-1, w.shape[1])
+    shape, rows = x.shape, math.prod(x.shape[:-1])
+    x, ex = np.abs(x).reshape(rows, w.shape[1]), ex.reshape(rows, w.shape[1])
     n = r.sum(w.shape[1] + 1)
     ey = ex @ w.T + (x + ex) @ (ew + n * (w + ew)).T
     if "bias" in theta:
@@ -116,7 +118,7 @@ def _(module: torch.nn.Linear, r, theta, x, ex):
         ey += eb + n * (np.abs(b) + eb)
 
     def backward(dy, edy):
-        dy, edy = np.abs(dy).reshape(-1, w.shape[0]), edy.reshape(-1, w.shape[0])
+        dy, edy = np.abs(dy).reshape(rows, w.shape[0]), edy.reshape(rows, w.shape[0])
         edx = edy @ w + (dy + edy) @ (ew + r.sum(w.shape[0]) * (w + ew))
         edw = edy.T @ x + (dy + edy).T @ (ex + r.sum(len(x)) * (x + ex))
         gradients = {"weight": r.flushed(edw)}

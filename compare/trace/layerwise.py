@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from compare.trace.manual_side import (
+    Shadow,
     buffer_rows,
+    data,
     forget,
     gradient_of_loss,
     gradient_rows,
     scalar,
+    shadow,
     spoil,
 )
 from compare.trace.step import (
@@ -45,20 +48,21 @@ def layerwise_step(
     """
     notes = _Notes(theirs)
     parameters = dict(run.net.named_parameters())
-    before = {name: p.data.copy() for name, p in parameters.items()} | {"y": y.copy()}
+    before = {"y": y.copy()} | data(parameters)
     spoil(parameters)
-    for unit in units(run.net):
-        notes.shadow(unit)
+    shadows = [notes.shadow(unit) for unit in units(run.net)]
     prediction = notes.attempt("forward", run.net.forward, notes.hand_on("x", x))
     if prediction is not None and not same(prediction, theirs.prediction):
         notes.add(Tensor("prediction", "forward", np.array(prediction), theirs.prediction))
     prediction = notes.hand_on("prediction", theirs.prediction)
     _loss(run, notes, prediction, y, draw)
-    forget(run.net)
+    forget(shadows)
     notes.add(Tensor("x", "forward", x))
-    for row in changed(before, {name: p.data for name, p in parameters.items()} | {"y": y}):
-        notes.add(row)
-    for row in (*buffer_rows(run.net), *notes.changed()):
+    for row in (
+        *changed(before, {"y": y} | data(parameters)),
+        *buffer_rows(run.net),
+        *notes.changed(),
+    ):
         notes.add(row)
     _update(run, notes, parameters)
     return notes.rows, notes.errors
@@ -97,7 +101,7 @@ class _Notes:
             if not same(given, value)
         ]
 
-    def shadow(self, unit: Unit) -> None:
+    def shadow(self, unit: Unit) -> Shadow:
         """Shadow forward and backward by ones that note what comes out and hand on torch's."""
         forward, backward = unit.module.forward, unit.module.backward
         passage = self.theirs.passages.get(unit.path)
@@ -111,18 +115,19 @@ class _Notes:
 
         def noting_backward(dy: np.ndarray) -> np.ndarray:
             self.passed(unit.dy, dy)
+            raised = len(self.errors)
             dx = self.attempt(f"backward {what}", backward, dy)
             if dx is None:
                 self.silent.add(unit.dx)
             else:
                 self.add(Tensor(unit.dx, "backward", np.array(dx)))
-                for row in gradient_rows(unit):
-                    self.add(row)
+            for row in gradient_rows(unit) if len(self.errors) == raised else ():
+                self.add(row)
             if passage is None or passage.dx is None:
                 return dx
             return self.hand_on(unit.dx, passage.dx)
 
-        unit.module.forward, unit.module.backward = noting_forward, noting_backward
+        return shadow(unit.module, forward=noting_forward, backward=noting_backward)
 
     def passed(self, name: str, gradient: np.ndarray) -> None:
         """Note a gradient on its way, unless it is what was handed on in that row's place."""

@@ -1,7 +1,7 @@
 """A step on manual's side, as it is in training."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,12 +48,12 @@ def manual_step(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None = None
 def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: list[Tensor]) -> None:
     net, criterion = run.net, run.criterion
     parameters = dict(net.named_parameters())
-    before = {name: p.data.copy() for name, p in parameters.items()} | {"y": y.copy()}
+    given = {"x": x, "y": y}
+    before = {name: value.copy() for name, value in given.items()} | data(parameters)
     spoil(parameters)
     outputs: dict[str, np.ndarray] = {}
     upstream: list[Tensor] = []
-    for unit in units(net):
-        _shadow(unit, outputs, upstream)
+    shadows = [_note(unit, outputs, upstream) for unit in units(net)]
     try:
         prediction = net.forward(x)
         loss = criterion.forward(prediction, y)
@@ -61,10 +61,10 @@ def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: lis
         dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
         dx = net.backward(gradient_of_loss(criterion, dloss))
     finally:
-        forget(net)
+        forget(shadows)
         # Copied only now: what a later module did to an earlier one's output shows.
-        rows.append(Tensor("x", "forward", x.copy()))
-        rows += changed(before, {name: p.data for name, p in parameters.items()} | {"y": y})
+        rows.append(Tensor("x", "forward", before["x"]))
+        rows += changed(before, given | data(parameters))
         rows += [Tensor(name, "forward", np.array(y)) for name, y in outputs.items()]
         rows += buffer_rows(net)
     rows += [Tensor("loss", "forward", scalar(loss, prediction)), *upstream]
@@ -101,6 +101,11 @@ def buffer_rows(net: Any) -> list[Tensor]:
     return [Tensor(f"buffer.{name}", "forward", b.copy()) for name, b in named()]
 
 
+def data(parameters: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Copies of their values."""
+    return {name: p.data.copy() for name, p in parameters.items()}
+
+
 def spoil(parameters: dict[str, Any]) -> None:
     """Forget all gradients, so that one that is not written, or added to, shows."""
     for p in parameters.values():
@@ -131,7 +136,22 @@ def _trained(
     return rows
 
 
-def _shadow(unit: Unit, outputs: dict[str, np.ndarray], upstream: list[Tensor]) -> None:
+class Shadow(NamedTuple):
+    """An instance, and what attributes of its own it had by the names that are shadowed."""
+
+    module: Any
+    names: tuple[str, ...]
+    own: dict[str, Any]
+
+
+def shadow(module: Any, **methods: Callable) -> Shadow:
+    """Put methods before those of the instance."""
+    own = {name: value for name, value in vars(module).items() if name in methods}
+    vars(module).update(methods)
+    return Shadow(module, tuple(methods), own)
+
+
+def _note(unit: Unit, outputs: dict[str, np.ndarray], upstream: list[Tensor]) -> Shadow:
     """Shadow the instance's forward and backward by ones that note what passes through."""
     forward, backward = unit.module.forward, unit.module.backward
 
@@ -147,7 +167,7 @@ def _shadow(unit: Unit, outputs: dict[str, np.ndarray], upstream: list[Tensor]) 
             upstream.append(Tensor(unit.dx, "backward", np.array(dx)))
         return dx
 
-    unit.module.forward, unit.module.backward = noting_forward, noting_backward
+    return shadow(unit.module, forward=noting_forward, backward=noting_backward)
 
 
 def gradient_rows(unit: Unit) -> list[Tensor]:
@@ -159,7 +179,9 @@ def gradient_rows(unit: Unit) -> list[Tensor]:
     ]
 
 
-def forget(net: Any) -> None:
-    """Take the shadows away again."""
-    for unit in units(net):
-        del unit.module.forward, unit.module.backward
+def forget(shadows: Iterable[Shadow]) -> None:
+    """Take them away again."""
+    for module, names, own in shadows:
+        for name in names:
+            del vars(module)[name]
+        vars(module).update(own)

@@ -83,7 +83,8 @@ def torch_step(run: Run, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = N
     net, criterion = run.net, run.criterion
     given = x.clone().requires_grad_(x.is_floating_point())
     parameters = dict(net.named_parameters())
-    before = {name: _array(p) for name, p in parameters.items()} | {"y": _array(y)}
+    tensors = {"x": given, "y": y} | parameters
+    before = {name: _array(tensor) for name, tensor in tensors.items()}
     net.zero_grad(set_to_none=True)
     hooks = _Hooks(net)
     try:
@@ -97,8 +98,8 @@ def torch_step(run: Run, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = N
         for handle in hooks.handles:
             handle.remove()
     passages = hooks.passages()
-    rows = [Tensor("x", "forward", _array(given))]
-    rows += changed(before, {name: _array(p) for name, p in parameters.items()} | {"y": _array(y)})
+    rows = [Tensor("x", "forward", before["x"])]
+    rows += changed(before, {name: _array(tensor) for name, tensor in tensors.items()})
     rows += [Tensor(dotted("activation", k), "forward", p.y) for k, p in passages.items()]
     rows += [Tensor(f"buffer.{name}", "forward", _array(b)) for name, b in net.named_buffers()]
     rows.append(Tensor("loss", "forward", _array(loss)))

@@ -117,6 +117,8 @@ CASES = {
     "Softmax(0)": (lambda: nn.Softmax(0), [(), (3,), (2, 3), (2, 3, 4)]),
     "Softmax(-1)": (lambda: nn.Softmax(-1), [(3,), (2, 3), (2, 0)]),
     "Softmax(1)": (lambda: nn.Softmax(1), [(2, 3, 4), (2, 1)]),
+    "Softmax(None)": (nn.Softmax, [(), (3,), (2, 3), (2, 3, 4), (2, 3, 2, 2)]),
+    "LogSoftmax(None)": (nn.LogSoftmax, [(2, 3), (2, 3, 4)]),
     "LogSoftmax(0)": (lambda: nn.LogSoftmax(0), [(), (3,), (2, 3), (2, 3, 4)]),
     "LogSoftmax(1)": (lambda: nn.LogSoftmax(1), [(2, 3), (2, 3, 4), (0, 3)]),
     "BatchNorm1d": (lambda: nn.BatchNorm1d(3, dtype=F8), [(4, 3), (2, 3, 4)]),
@@ -154,6 +156,7 @@ def made(name, shape, seed):
 RUNS = [(name, shape) for name, (_, shapes) in CASES.items() for shape in shapes]
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("name", "shape"), RUNS)
 def test_a_definition_gives_what_the_twin_gives(name, shape, training):

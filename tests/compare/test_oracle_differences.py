@@ -87,6 +87,24 @@ def test_at_scale_one_it_is_quick_and_nearly_exact(dtype, aim):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_x_is_rounded_too(dtype):
+    """Where f is level, but bends, x ± h that x is not quite between have a slope of their own."""
+    for k in (100, 1001, 10007, 100003, 999983):
+        x = np.asarray(k * np.pi, dtype) + dtype(1e-3) / 3
+        value, error = derivative(np.cos, np.array([x]), (0,), np.ones(1, dtype))
+        assert abs(mpmath.mpf(value) + mpmath.sin(exactly(x))) <= error
+        value, error = derivative(
+            lambda a, x=x: (a - x) ** 2 / 2,
+            np.array([x]),
+            (0,),
+            np.ones(1, dtype),
+            scale=1.0,
+            noise=lambda a, y: 2 * np.finfo(dtype).eps * np.abs(y),
+        )
+        assert abs(value) <= error
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(10))
 def test_a_sum_of_many_terms_with_large_ones(dtype, seed):
     """Roundings of the others' size, which f itself does not show."""
@@ -107,6 +125,9 @@ def test_a_sum_of_many_terms_with_large_ones(dtype, seed):
     offset=st.floats(0, 8).map(lambda e: 10.0**e),
     length=st.integers(-20, 20),
 )
+@example(u=-0.0039, offset=10**5.38, length=16)
+@example(u=0.0056, offset=10**7.28, length=18)
+@example(u=0.0008, offset=10**4.66, length=17)
 def test_where_the_value_has_few_digits_left_no_more_are_claimed(dtype, u, offset, length):
     """(sin u + n) − n is a lattice: differences over halved steps may agree by chance."""
     n, length = dtype(offset), np.ldexp(dtype(1), length)
@@ -260,6 +281,18 @@ def test_a_saturated_function_is_not_said_to_be_flat():
     value, error = derivative(lambda a: 1 / (1 + np.exp(-a)), np.array([40.0]), (0,), np.ones(1))
     assert np.isnan(value) or abs(value - 4.248354255291589e-18) <= error < 1e-12
     assert np.isnan(value) or error > 0
+
+
+@pytest.mark.parametrize("offset", [1.0, 10.0, 1e3, 1e5])
+def test_an_element_that_only_near_steps_change_has_its_noise(offset):
+    """n + x e^(−x²) is n here and far away on either side: not touched, but for what is near."""
+    g, calls = counted(lambda a: offset + a * np.exp(-a * a))
+    value, error = derivative(
+        g, np.zeros(1), (0,), np.ones(1), noise=lambda a, y: 4 * np.finfo(float).eps * np.abs(y)
+    )
+    assert abs(value - 1) <= error
+    assert error >= 8 * np.finfo(float).eps * offset  # a noise of 4 units over a step of ½
+    assert len(calls) <= 13
 
 
 def test_a_narrow_peak_between_the_first_steps_is_seen():

@@ -147,6 +147,8 @@ def test_where_torchs_convention_is_no_derivative_there_is_no_answer():
     assert [bool(np.isnan(found[(k,)][0])) for k in range(4)] == [True, True, True, False]
     value, error = Witness(np.float64).loss(criterion, p, y)
     assert abs(value - (100 + 13 * np.log(10) + np.log(2))) <= error + 1e-13
+    value, error = Witness(np.float64).loss(criterion, p[:2], np.zeros(2))
+    assert abs(value - 100) <= error < 1e-13
 
 
 def test_at_a_kink_of_the_loss_it_is_torchs_choice():

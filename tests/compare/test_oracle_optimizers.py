@@ -101,6 +101,13 @@ def test_the_state_is_the_witnesss_own():
     assert entry["exp_avg"].tolist() == own.state_dict()["state"][0]["exp_avg"].tolist()
 
 
+def test_without_a_state_adagrad_begins_with_the_constructors_sum():
+    p, g = nn.Parameter(np.ones(2)), np.array([1.0, 2.0])
+    own = optim.Adagrad([p], lr=1.0, initial_accumulator_value=3.0, eps=0.0)
+    found = updated(own, own.param_groups[0], p.data, g, {})
+    assert np.abs(found - (1 - g / np.sqrt(3 + g * g))).max() <= 1e-15
+
+
 class Own(optim.SGD):
     """With its base's twin, and so with its base's formula."""
 

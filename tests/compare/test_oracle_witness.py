@@ -4,6 +4,7 @@ import copy
 import functools
 import time
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -315,6 +316,22 @@ def test_updates():
     assert np.isnan(error).all()
 
 
+def test_the_error_of_an_update_that_cancels_is_true():
+    """Centered, s − a² is the 1e-9th part of s: what is left of its digits, by mpmath."""
+    p, g = nn.Parameter(np.ones(3)), np.array([0.3, -1.7, 2.9])
+    alpha = 1e-9
+    own = optim.RMSprop([p], lr=0.1, alpha=alpha, centered=True, eps=0.0)
+    value, error = Witness(np.float32).updated(own, own.param_groups[0], p.data, g, {})
+    share = mpmath.mpf(1 - alpha)
+    with mpmath.workdps(60):
+        for k in range(3):
+            exact = mpmath.mpf(g[k])
+            deviation = mpmath.sqrt(share * exact**2 - (share * exact) ** 2)
+            exact = 1 - mpmath.mpf(0.1) * exact / deviation
+            own = mpmath.mpf(float(value[k])) + mpmath.mpf(float(value[k] - float(value[k])))
+            assert abs(own - exact) <= float(error[k]) <= 1e-3 * abs(exact)
+
+
 def test_clipping():
     given = [np.array([3.0, -4.0]), np.array([[12.0]])]
     witness = Witness(np.float64)
@@ -338,10 +355,12 @@ def test_clipping():
 
 
 def test_rates():
-    own = optim.SGD([nn.Parameter(np.ones(1))], lr=0.3)
+    groups = [{"params": [nn.Parameter(np.ones(1))], "lr": lr} for lr in (0.3, 0.5)]
+    own = optim.SGD(groups)
     scheduler = optim.ExponentialLR(own, 0.9)
-    [(rate, error)] = Witness(np.float32).rates(scheduler, 4)
-    assert abs(rate - 0.3 * 0.9**4) <= error < 1e-15
+    found = Witness(np.float32).rates(scheduler, 4)
+    for (rate, error), base in zip(found, (0.3, 0.5), strict=True):
+        assert abs(rate - base * 0.9**4) <= error < 1e-15
     own.param_groups[0]["lr"] = 0.2
     assert Witness(np.float32).rates(scheduler, 4) is None  # no closed form from there
 

@@ -44,11 +44,8 @@ def test_the_catalogue_is_large_and_on_both_sides():
     assert len(BUGS) >= 150
     assert len({bug.name for bug in BUGS}) == len(BUGS)
     blamed = [bug.blame for bug in BUGS]
-    assert {side: blamed.count(side) >= 25 for side in blamed} == {
-        "manual": True,
-        "torch": True,
-        "both": True,
-    }
+    assert min(blamed.count(side) for side in ("manual", "torch", "both")) >= 25
+    assert blamed.count("undecided") <= 2
 
 
 # The planting itself.

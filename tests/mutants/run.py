@@ -13,6 +13,7 @@ can tell it from the code; the last line says how many do not, and is an error.
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from itertools import zip_longest
@@ -25,6 +26,7 @@ from mutmut import configuration
 from mutmut.__main__ import _reset_mutant_results, _run
 from mutmut.mutation import file_mutation
 from mutmut.runners.harness import PytestRunner
+from mutmut.state import state
 from mutmut.utils.file_utils import change_cwd
 from mutmut.workers.isolation import run_in_fork
 from report import report
@@ -81,6 +83,18 @@ class Tests:
             config.hook.pytest_collection(session=self.session)
         self.items = {item.nodeid: item for item in self.session.items}
 
+    def in_order(self, mutant: str, names: Iterable[str]) -> list[str]:
+        """Those most likely to fail first: a case of each test of the file that is named for the
+        mutant's, a case of each other test, a second case of each, …; quick ones before slow."""
+        home, cases = mutant.partition(".x")[0].rpartition(".")[-1], Counter()
+
+        def place(name: str) -> tuple[int, bool]:
+            test = name.partition("[")[0]
+            cases[test] += 1
+            return cases[test], f"/test_{home}.py::" not in name
+
+        return sorted(sorted(names, key=state().duration_by_test.get), key=place)
+
     def run(self, names: Iterable[str]) -> int:
         """0 where all pass, 1 after the first that fails."""
         chosen = [self.items[name] for name in names]
@@ -102,7 +116,7 @@ def collect_tests_once() -> None:
                 arguments = own.pytest_add_cli_args + own.pytest_add_cli_args_test_selection
                 collected = Tests(arguments)
             if mutant_name:
-                return collected.run(tests)
+                return collected.run(collected.in_order(mutant_name, tests))
             # mutmut wants to see that tests pass, and that they fail where they should.
             cases = {name.partition("[")[0]: name for name in collected.items}
             return run_in_fork(collected.run, cases.values())

@@ -27,6 +27,7 @@ from tests.planted.torch_side import (
     registered,
     rising,
     rootless,
+    twice_as_far,
     two_steps,
     without_correction,
 )
@@ -305,6 +306,14 @@ BUGS = [
         edited(ADAM, "lr / (1 - beta1**step)", "lr", "work /= (1 - beta2**step) ** 0.5", "pass"),
         patched(torch.optim.Adam, step=without_correction),
         steps(optim.Adam, 1, lr=0.01),
+        "updated.0.weight",
+    ),
+    bug(
+        "LBFGS",
+        "lr doubled",
+        edited(optim.LBFGS._minimize, 'float(group["lr"])', '2 * float(group["lr"])'),
+        patched(torch.optim.LBFGS, step=twice_as_far),
+        steps(optim.LBFGS, 1, max_iter=1),
         "updated.0.weight",
     ),
     bug(

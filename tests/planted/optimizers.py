@@ -29,11 +29,12 @@ def bug(
     plant: Plant,
     step: int = 1,
     row: str = "updated.0.weight",
+    blame: str = "manual",
     **options: Any,
 ) -> Bug:
     """One that shows in the given step, the last of its case."""
     case = steps(kind, step, **options)
-    return Bug(kind.__name__, wrong, plant, case, row, step=step)
+    return Bug(kind.__name__, wrong, plant, case, row, blame, step)
 
 
 SGD, ADAM, RMSPROP, ADAGRAD = (
@@ -308,6 +309,7 @@ BUGS = [
         optim.LBFGS,
         "line search: flat where the slope is c1 times that at first, not c2",
         edited(line_search.strong_wolfe, "<= -c2 * start", "<= -c1 * start"),
+        blame="undecided",  # another point that satisfies the search's conditions is as good
         **SEARCHED,
     ),
     bug(
@@ -315,6 +317,7 @@ BUGS = [
         "line search: 2 for 3 in the cubic",
         edited(line_search.cubic_minimum, "3 * (a.loss", "2 * (a.loss"),
         lr=100.0,
+        blame="undecided",
         **SEARCHED,
     ),
 ]

@@ -82,6 +82,18 @@ def two_steps(self: torch.optim.SGD, closure: Any = None) -> None:
                 p -= 2 * group["lr"] * p.grad
 
 
+LBFGS_STEP = torch.optim.LBFGS.step
+
+
+def twice_as_far(self: torch.optim.LBFGS, closure: Any) -> Any:
+    """A step with 2 lr."""
+    group = self.param_groups[0]
+    group["lr"] *= 2
+    loss = LBFGS_STEP(self, closure)
+    group["lr"] /= 2
+    return loss
+
+
 def without_correction(self: torch.optim.Adam, closure: Any = None) -> None:
     """Adam's first step, without the bias corrections."""
     with torch.no_grad():
@@ -371,6 +383,13 @@ BUGS = [
         "no bias correction",
         patched(torch.optim.Adam, step=without_correction),
         steps(optim.Adam, 1, lr=0.01),
+        "updated.0.weight",
+    ),
+    bug(
+        "LBFGS",
+        "lr doubled",
+        patched(torch.optim.LBFGS, step=twice_as_far),
+        steps(optim.LBFGS, 1, max_iter=1),
         "updated.0.weight",
     ),
     bug(

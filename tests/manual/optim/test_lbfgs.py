@@ -497,6 +497,29 @@ def test_bad_options(name, bad, error):
         optimizer.step(lambda: pytest.fail("the closure was called"))
 
 
+def test_loading_a_state_of_one_parameter():
+    """Whole numbers come as such, from whatever the state held."""
+    own = nn.Parameter(np.ones(2))
+    own.grad = np.ones(2)
+    optimizer = optim.LBFGS([own])
+    optimizer.step(lambda: 1.0)
+    state = optimizer.state_dict()
+    state["state"][0] |= {name: np.array(state["state"][0][name]) for name in ("n_iter", "t")}
+    loaded = optim.LBFGS([nn.Parameter(np.ones(2))])
+    loaded.load_state_dict(state)
+    [entry] = loaded.state_dict()["state"].values()
+    assert type(entry["n_iter"]) is int
+    assert entry.keys() == state["state"][0].keys()
+
+
+def test_only_the_first_parameter_has_a_state():
+    own = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(3))]
+    optimizer = optim.LBFGS(own)
+    state = optimizer.state_dict()
+    with pytest.raises(ValueError, match=r"LBFGS: the state dict has \[\], expected"):
+        optimizer.load_state_dict({**state, "state": {1: {"n_iter": 1}}})
+
+
 def test_one_group_only():
     p, q = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
     with pytest.raises(ValueError, match="one group"):
