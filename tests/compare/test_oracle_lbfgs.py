@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from compare import compare
 from compare.oracle.lbfgs import lbfgs_step, times_inverse_hessian
+from manual import nn, optim
 
 OPTIONS = [
     {"max_iter": 4},
@@ -76,3 +78,21 @@ def test_two_steps_are_those_of_torch(options):
 def test_a_line_search_has_no_witness():
     options = torch.optim.LBFGS([torch.zeros(2)], line_search_fn="strong_wolfe").param_groups[0]
     assert lbfgs_step(options, {}, np.ones(2), lambda theta: (0.0, theta)) is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_it_meets_the_same_random_numbers_as_the_step(dtype):
+    g = np.random.default_rng(0)
+    net = nn.Sequential(
+        nn.Linear(5, 7, dtype=dtype, generator=g),
+        nn.Dropout(0.3, g),
+        nn.Linear(7, 4, dtype=dtype, generator=g),
+    )
+    x, y = (g.normal(size=(6, n)).astype(dtype) for n in (5, 4))
+    optimizer = optim.LBFGS(net.parameters(), max_iter=3)
+    comparison = compare(net, nn.MSELoss(), x, y, optimizer=optimizer, steps=2)
+    assert comparison.passed, comparison
+    frame = comparison.frame
+    rows = frame[frame.stage == "updated"]
+    assert len(rows) == 2 * 6
+    assert (abs(rows.oracle - rows.torch) <= rows.allowed).all()
