@@ -1,4 +1,4 @@
-"""The command line: handgrad verify, handgrad bench. Heavy imports wait for the command."""
+"""The command line: handgrad verify, bench, trust. Heavy imports wait for the command."""
 
 import math
 import sys
@@ -214,6 +214,36 @@ def bench(
         seed=seed,
     )
     return run.bench(settings, load(dataset.value, data_root), out, json, csv)
+
+
+@app.command()
+def trust(
+    networks: Annotated[int, typer.Option(help="How many.", **whole(1))] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the networks.", **whole(0))] = 0,
+    only: Annotated[
+        int | None,
+        typer.Option(help="The number of one network: show it and all its tensors.", **whole(0)),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes. Default: the cores here.", **whole(1))
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the CSV.")] = Path("results"),
+    json: Json = False,
+    csv: Csv = False,
+) -> int:
+    """How far a verdict can be trusted: false alarms about correct random networks and planted
+    errors missed, of handgrad, torch.testing.assert_close, numpy.allclose and gradcheck.
+
+    Writes a CSV (a row for each checker and dtype). Exit status 1 where handgrad raises a false
+    alarm, misses more than 0.5 % of the smallest errors, or any other."""
+    one_format(json, csv)
+
+    from benchmarks.results import available_cores
+    from benchmarks.trust import command
+
+    if only is not None:
+        return command.show(seed, only)
+    return command.trust(seed, networks, workers or available_cores(), out, json, csv)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,19 +1,23 @@
 """What a comparison says: the table, whether it passed, whose fault it is."""
 
-import platform
+import difflib
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+
+from compare import report
+from compare.vacuity import declared
 
 
 class EquivalenceError(AssertionError):
-    """The two sides differ by more than rounding; the text is the table. comparison: all of it."""
+    """The two sides differ by more than rounding, or a check could not have failed; the text is
+    the table. comparison: all of it."""
 
     def __init__(self, comparison: "Comparison") -> None:
-        super().__init__(f"manual and torch differ\n{comparison}")
+        vacuous = set(comparison.failures.verdict) == {"vacuous"}
+        what = "a check could not have failed" if vacuous else "manual and torch differ"
+        super().__init__(f"{what}\n{comparison}")
         self.comparison = comparison
 
 
@@ -31,84 +35,70 @@ class Comparison:
         manual, torch, oracle            the values there (oracle: NaN where it was not asked)
         verdict                          ok, mismatch, nonfinite, shape, dtype, missing or vacuous
         blame                            None, manual, torch, both or undecided
-    context: the seed and the versions that reproduce it, and what manual's backward raised, if
+    context: the seed, versions, threads and command that reproduce it, and what manual raised, if
         it did; the tensors that it did not come to are missing.
     reasons: (step, name) → where that row's allowance comes from, in words.
     allow_vacuous: patterns of row names whose verdict "vacuous" is a pass.
+    asked: how much the oracle was asked, in words.
+
+    `frame.to_csv` and `frame.to_json` write it; a notebook shows it in colours.
     """
 
     frame: pd.DataFrame
     context: str
     reasons: dict[tuple[int, str], str] = field(default_factory=dict)
     allow_vacuous: tuple[str, ...] = ()
+    asked: str = ""
 
     @property
     def passed(self) -> bool:
-        return bool(len(self.frame)) and bool((self.frame.verdict == "ok").all())
+        return bool(len(self.frame)) and not len(self.failures)
 
     @property
     def blame(self) -> str | None:
         """Who is wrong in the first row that is: None, "manual", "torch", "both" or "undecided"."""
-        return None if self.passed else "undecided"
+        wrong = self.frame.blame[self.frame.verdict != "ok"].dropna()
+        return wrong.iloc[0] if len(wrong) else None
 
     @property
     def failures(self) -> pd.DataFrame:
-        """The rows that are not ok; the first is the cause or next to it."""
-        return self.frame[self.frame.verdict != "ok"]
+        """The rows that are not ok, nor vacuous and declared; the first is the cause."""
+        names, verdicts = self.frame["name"], self.frame.verdict
+        passes = [
+            verdict == "ok" or (verdict == "vacuous" and declared(name, self.allow_vacuous))
+            for name, verdict in zip(names, verdicts, strict=True)
+        ]
+        return self.frame[~np.array(passes, dtype=bool)]
+
+    def explain(self, name: str, step: int | None = None) -> str:
+        """In words: where what is allowed for that tensor comes from, what its worst element is,
+        what manual, torch and the oracle have there, and whether it is rounding or a bug.
+
+        step: default the first in which it fails, or else the last. Raises KeyError for a name or
+        a step that there is not.
+        """
+        rows = self.frame[self.frame["name"] == name]
+        if step is not None:
+            rows = rows[rows.step == step]
+        if not len(rows):
+            near = difflib.get_close_matches(name, self.frame["name"].unique())
+            hint = f"; did you mean {near}?" if near else ""
+            where = "" if step is None else f" in step {step}"
+            raise KeyError(f"explain: there is no tensor {name!r}{where}{hint}")
+        failed = rows[~rows.verdict.isin(["ok", "vacuous"])]
+        row = failed.iloc[0] if len(failed) else rows.iloc[-1]
+        return report.explain(row, self.reasons.get((int(row.step), name), ""))
 
     def __str__(self) -> str:
-        text = table(self.frame)
-        count = f"{len(self.frame)} tensors"
-        if self.passed:
-            return f"{text}\n{count}: all ok, at most {self.frame.used.max():.0%} of the allowance"
-        first = self.failures.iloc[0]
-        return (
-            f"{text}\n{count}, {len(self.failures)} not ok; first: step {first.step}, "
-            f"{first['name']}: {describe(first)}\n{self.context}"
-        )
+        failures = self.failures
+        rows, others = report.shown(self.frame, failures)
+        text = f"{report.table(rows)}\n{others}{self._summary(failures)}"
+        return text if self.passed else f"{text}\n{self.context}"
 
+    def _repr_html_(self) -> str:
+        failures = self.failures
+        rows, others = report.shown(self.frame, failures)
+        return report.html(rows, f"{others}{self._summary(failures)}")
 
-def describe(row: pd.Series) -> str:
-    """One failing row in words."""
-    if row.verdict == "mismatch":
-        values = f"manual {_value(row.manual)} and torch {_value(row.torch)} at {list(row.worst)}"
-        if not np.isfinite(row.allowed):
-            return f"{values} differ, and there is no bound on what rounding may do"
-        return f"{values} differ by {row.used:.3g} times what rounding allows ({row.allowed:.3g})"
-    if row.verdict == "nonfinite":
-        values = f"manual {_value(row.manual)}, torch {_value(row.torch)}"
-        return f"not finite at {list(row.worst)}: {values}"
-    return f"{row.verdict}: manual has {row.manual}, torch {row.torch}"
-
-
-def table(frame: pd.DataFrame) -> str:
-    """The frame as text, one line a row."""
-    shown = frame[["step", "name", "shape", "dtype", "max_abs", "max_ulp", "allowed", "used"]]
-    shown = shown.assign(
-        shape=[str(list(s)) if isinstance(s, tuple) else "" for s in frame["shape"]],
-        max_abs=[_number(v) for v in frame.max_abs],
-        max_ulp=[_number(v) for v in frame.max_ulp],
-        allowed=[_number(v) for v in frame.allowed],
-        used=[_number(100 * v, "%") for v in frame.used],
-        worst=[str(list(w)) if isinstance(w, tuple) else "" for w in frame.worst],
-        manual=[_value(v) for v in frame.manual],
-        torch=[_value(v) for v in frame.torch],
-        verdict=frame.verdict,
-    )
-    return shown.to_string(index=False)
-
-
-def _number(value: float, unit: str = "") -> str:
-    return "" if pd.isna(value) else f"{value:.2g}{unit}"
-
-
-def _value(value: Any) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def context(seed: int | None, device: str) -> str:
-    """What it takes to see the same again."""
-    return (
-        f"seed {seed}, numpy {np.__version__}, torch {torch.__version__} on {device}, "
-        f"python {platform.python_version()}, {platform.machine()}"
-    )
+    def _summary(self, failures: pd.DataFrame) -> str:
+        return report.summary(self.frame, failures, self.asked)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from compare.trace import BackwardError, Run, manual_step, torch_step
+from compare.trace import Run, StepError, manual_step, torch_step
 from manual import nn, optim
 from torch_ref import twins
 
@@ -87,13 +87,13 @@ def check(name: str, dtype: np.dtype) -> pd.DataFrame:
     theirs = torch_step(torch_side, *tensors)
     try:
         mine = manual_step(Run(net, criterion, optimizer), x, y)
-    except BackwardError as error:  # what it did not come to is missing
+    except StepError as error:  # what it did not come to is missing
         mine = error.rows
     expected = exact(name)
     allowed = ALLOWED / np.finfo(np.float64).eps * float(np.finfo(dtype).eps)
     of_manual = {row.name: row.value for row in mine}
     rows = []
-    for row in theirs:
+    for row in theirs.rows.values():
         value = expected[row.name]
         found = of_manual.pop(row.name, None)
         verdict = "missing" if found is None else "ok"

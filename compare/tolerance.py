@@ -1,219 +1,197 @@
-"""What rounding alone can explain: how far two correct sides may be apart, element by element.
+"""What rounding alone can explain, layer by layer: how far two correct sides may be apart.
 
-A running error analysis of one training step, in causal order. Beside every tensor t stands E(t),
-a bound on the error that one side's t may carry: the errors of what t was computed from, passed
-on by the same operation, plus the rounding of that operation (`compare.rounding` has the rules).
-Two correct sides differ by at most 2 E(t). Everything follows from the dtype's unit roundoff, the
-sizes and the data, which come from a float64 run of the twin; nothing is tuned.
+Every unit, and the loss, the clipping and the update, start from the same numbers on both sides
+(torch's). E(t) bounds the error of one side's t for these inputs; two correct sides differ by at
+most 2 E(t). It follows from the dtype's unit roundoff, the sizes and the data; nothing is tuned.
+`compare.rounding` has the rules; `compare.propagation` carries errors through a whole step.
 """
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import torch
 
 from compare.rounding import Ball, Rounding, buffer_rule, clip_rule, loss_rule, rule, update_rule
-from compare.trace import RESIDUALS, Draw, Run, cotangent, dotted, lbfgs_state, torch_step
-from torch_ref import modules
+from compare.trace import (
+    LBFGS,
+    RESIDUALS,
+    Draw,
+    Run,
+    TorchStep,
+    Unit,
+    cotangent,
+    dotted,
+    prediction_row,
+    units,
+)
 
-PROBES = 8
-Backward = Callable[[np.ndarray], np.ndarray]
+Arrays = dict[str, np.ndarray]
+UNKNOWN = "four times the largest difference of runs in which every operation is shaken by rounding"
+UPDATE = "the roundings of its formula one after the other, from this gradient and what is kept"
+RESIDUAL = "y = x + f(x), dx = dy + f's dx: one rounding of the sum"
 
 
-class Bounds:
-    """E for every row of a trace, step after step.
+class Tolerance:
+    """2 E for every row of a layer-by-layer step, step after step; and where each comes from.
 
-    run: float64 twins of their own, at the values both sides start from, where E is 0.
-    dtype: the one both sides compute in.
+    run: float64 twins, which `step` looks at and does not change. rounding: of both sides' dtype.
     """
 
-    def __init__(self, run: Run, dtype: np.dtype) -> None:
-        self.run, self.rounding, self.steps = run, Rounding.of(dtype), 0
-        tensors = (*run.net.named_parameters(), *run.net.named_buffers())
-        self.errors = {name: np.zeros(tensor.shape) for name, tensor in tensors}
-        self.kept: dict[str, dict] = {}  # the optimizer's state for each parameter, as Balls
-        for name, p in run.net.named_parameters():
-            kept = run.optimizer.state.get(p, {}) if run.optimizer is not None else {}
-            if not isinstance(run.optimizer, torch.optim.LBFGS):
-                self.kept[name] = {
-                    key: float(v) if key == "step" else Ball(v.numpy().copy(), 0.0, self.rounding)
-                    for key, v in kept.items()
-                    if v is not None
-                }
+    def __init__(self, run: Run, rounding: Rounding) -> None:
+        self.run, self.rounding, self.steps = run, rounding, 0
+        self.kept = optimizer_state(run, self.rounding)
 
-    def restart(self) -> None:
-        """Say that both sides, and the float64 twins, have the same weights and buffers again. The
-        optimizer's state keeps its E."""
-        self.errors = {name: np.zeros_like(e) for name, e in self.errors.items()}
-
-    def step(
-        self, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = None
-    ) -> dict[str, np.ndarray]:
-        """Take one step on the float64 twins; row name → 2 E, an array of the tensor's shape."""
-        r, optimizer = self.rounding, self.run.optimizer
+    def step(self, theirs: TorchStep, y: np.ndarray, draw: Draw | None = None) -> Arrays:
+        """theirs: torch's step from the values that `run` stands at. Row name → 2 E."""
         self.steps += 1
-        net = copy.deepcopy(self.run.net)  # as it is before the step
-        groups = [dict(group) for group in optimizer.param_groups] if optimizer else []
-        state = None
-        if isinstance(optimizer, torch.optim.LBFGS):
-            state = copy.deepcopy(optimizer.state_dict())
-        rows = torch_step(self.run, x, y, draw)
-        self.values = {row.name: row.value for row in rows}
-        self.bounds = {"x": np.zeros(x.shape)}
-        prediction, e, backward = self._forward(
-            copy.deepcopy(net), "", self.values["x"], self.bounds["x"]
-        )
-        for name, _ in net.named_buffers():
-            self.bounds[f"buffer.{name}"] = self.errors[name]
-        dloss = cotangent(self.run.criterion, self.values["loss"], draw)
-        dloss = np.ones(()) if dloss is None else dloss
-        self.bounds["loss"], e = loss_rule(self.run.criterion, r, prediction, e, y.numpy(), dloss)
-        self.bounds["d_x"] = backward(e)
+        self.values = {n: row.value.astype(np.float64) for n, row in theirs.rows.items()}
+        self.bounds: Arrays = {"x": np.zeros(theirs.rows["x"].value.shape)}
+        self.reasons = {"x": "the input is given to both sides: nothing was rounded"}
+        net = copy.deepcopy(self.run.net)  # rules draw the random numbers of their modules
+        for unit in units(net):
+            if unit.path in theirs.passages:
+                self._unit(unit, *(_double(t) for t in theirs.passages[unit.path]))
+        self._loss(_double(theirs.prediction), y, draw)
         if self.run.clip is not None:
-            self._clip()
-        if state is not None:
-            self._probe_lbfgs(net, state, x, y)
-        elif optimizer is not None:
-            self._update(dict(net.named_parameters()), groups)
-        if self.run.scheduler is not None:  # numbers of Python on both sides
-            for k, group in enumerate(groups):
-                size = max(abs(group["lr"]), abs(group.get("initial_lr", 0)))
-                self.bounds[f"lr.{k}"] = np.array(8 * self.steps * 2.0**-53 * size)
-        return {name: 2 * self._at_least(name, e) for name, e in self.bounds.items()}
+            clip_bounds(self.run, self.values, self.bounds, self._given)
+            self._because("clipped.", f"{_name(self.run.clip)}: one factor for all gradients")
+            self._because("grad_norm", "the norm: a sum over all gradients, and a square root")
+        optimizer = self.run.optimizer
+        groups = optimizer.param_groups if optimizer is not None else []
+        if optimizer is not None and not isinstance(optimizer, LBFGS):
+            before = {
+                name: Ball(p.detach().numpy(), 0.0, self.rounding)
+                for name, p in self.run.net.named_parameters()
+            }
+            errors = update_bounds(self.run, before, groups, self.values, self._given, self.kept)
+            self.bounds |= {f"updated.{name}": e for name, e in errors.items()}
+            self._because("updated.", f"{_name(optimizer)}: {UPDATE}")
+        self.bounds |= rate_bounds(self.run, groups, self.steps)
+        self._because("lr.", "a number of Python on both sides: roundings of float64")
+        bounds = {n: e for n, e in self.bounds.items() if n in self.values}
+        return {n: 2 * at_least(e, self.values[n], self.rounding) for n, e in bounds.items()}
 
-    def _at_least(self, row: str, e: np.ndarray) -> np.ndarray:
-        """e, or the smallest normal number for values that are hardly larger: there E itself,
-        or what it was computed from, may have come out as 0."""
-        u, tiny = self.rounding
-        size = np.abs(self.values[row])
-        return np.where((size > 0) & (size < tiny / u), np.maximum(e, tiny), e)
+    def _given(self, row: str) -> Ball:
+        """Torch's value, which is what both sides start from."""
+        return Ball(self.values[row], 0.0, self.rounding)
 
-    def _forward(
-        self, module: torch.nn.Module, path: str, a: np.ndarray, e: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, Backward]:
-        """The module's output, its E, and the way back: E(dy) → E(dx), noting all that it
-        passes."""
-        if isinstance(module, modules.Sequential):
-            backwards = []
-            for name, child in module.named_children():
-                a, e, backward = self._forward(child, dotted(path, name), a, e)
-                backwards.append(backward)
+    def _because(self, prefix: str, reason: str) -> None:
+        text = " ".join(reason.split())
+        self.reasons |= {name: text for name in self.bounds if name.startswith(prefix)}
 
-            def chained(edy: np.ndarray) -> np.ndarray:
-                for backward in reversed(backwards):
-                    edy = backward(edy)
-                return edy
-
-            return a, e, chained
-        row, drow = dotted("activation", path), dotted("d_activation", path)
-        rule_of = self._residual if isinstance(module, RESIDUALS) else self._unit
-        self.bounds[row], backward = rule_of(module, path, a, e)
-
-        def noted(edy: np.ndarray) -> np.ndarray:
-            self.bounds[drow] = edy
-            return backward(self.values[drow], edy)
-
-        return self.values[row], self.bounds[row], noted
-
-    def _unit(self, module: torch.nn.Module, path: str, a: np.ndarray, e: np.ndarray):
-        theta = {
-            name: (tensor.detach().numpy(), self.errors[dotted(path, name)])
-            for name, tensor in (*module.named_parameters(), *module.named_buffers())
-        }
-        buffers = buffer_rule(module, self.rounding, theta, a, e)
-        ey, rule_backward = rule(module, self.rounding, theta, a, e)
-        self.errors |= {dotted(path, name): error for name, error in buffers.items()}
-
-        def backward(dy: np.ndarray, edy: np.ndarray) -> np.ndarray:
-            edx, gradients = rule_backward(dy, edy)
-            for name, error in gradients.items():
-                self.bounds[dotted("grad", path, name)] = error
-            return edx
-
-        return ey, backward
-
-    def _residual(self, module: modules.Residual, path: str, a: np.ndarray, e: np.ndarray):
-        """y = x + f(x), dx = dy + f's dx: two errors and a sum."""
-        inside = copy.deepcopy(module)
-        u = self.rounding.u
-        f, ef, inner_backward = self._forward(module.module, dotted(path, "module"), a, e)
-
-        def backward(dy: np.ndarray, edy: np.ndarray) -> np.ndarray:
-            point = torch.tensor(a).requires_grad_()
-            (dx,) = torch.autograd.grad(inside(point), point, torch.tensor(dy))
-            return edy + inner_backward(edy) + u * np.abs(dx.numpy())
-
-        return e + ef + u * np.abs(a + f), backward
-
-    def _clip(self) -> None:
-        names = [n for n, _ in self.run.net.named_parameters() if f"grad.{n}" in self.values]
-        balls = [self._ball(f"grad.{name}") for name in names]
-        norm, clipped = clip_rule(self.run.clip, balls)
-        if norm is not None:
-            self.bounds["grad_norm"] = norm.e
-        for name, ball in zip(names, clipped, strict=True):
-            self.bounds[f"clipped.{name}"] = ball.e
-
-    def _ball(self, row: str) -> Ball:
-        return Ball(self.values[row], self.bounds[row], self.rounding)
-
-    def _update(self, before: dict[str, torch.Tensor], groups: list[dict]) -> None:
-        names = {id(p): name for name, p in self.run.net.named_parameters()}
-        stage = "grad" if self.run.clip is None else "clipped"
-        for group in groups:
-            for name in (names[id(p)] for p in group["params"]):
-                if f"{stage}.{name}" in self.bounds:
-                    theta = Ball(before[name].detach().numpy(), self.errors[name], self.rounding)
-                    g = self._ball(f"{stage}.{name}")
-                    new = update_rule(self.run.optimizer, group, theta, g, self.kept[name])
-                    self.errors[name] = new.e + self.rounding.tiny
-        for name in before:
-            self.bounds[f"updated.{name}"] = self.errors[name]
-
-    def _probe_lbfgs(
-        self, before: torch.nn.Module, state: dict, x: torch.Tensor, y: torch.Tensor
+    def _unit(
+        self, unit: Unit, x: np.ndarray, y: np.ndarray, dy: np.ndarray | None, dx: Any
     ) -> None:
-        """L-BFGS evaluates the loss as often as it likes, so its step is a black box: E is four
-        times the spread of its results when the starting point, and every loss and gradient, is
-        moved at random, up or down, by its error."""
-        generator = np.random.default_rng(0)
-        of = {id(p): name for name, p in self.run.net.named_parameters()}
-        order = [of[id(p)] for p in self.run.optimizer.param_groups[0]["params"]]
+        r, module = self.rounding, unit.module
+        if isinstance(module, RESIDUALS):
+            found = {unit.y: r.u * np.abs(y)}
+            if dx is not None:
+                found[unit.dx] = r.u * np.abs(dx)
+            for last in list(units(module))[:-1][-1:]:  # has dy as it is
+                found[dotted("d_activation", unit.path, last.path)] = np.zeros(y.shape)
+            doc = RESIDUAL
+        else:
+            theta = {
+                name: (tensor.detach().numpy(), np.zeros(tensor.shape))
+                for name, tensor in (*module.named_parameters(), *module.named_buffers())
+            }
+            nothing = np.zeros(x.shape)
+            buffers = buffer_rule(module, r, theta, x, nothing)
+            found = {dotted("buffer", unit.path, name): e for name, e in buffers.items()}
+            found[unit.y], backward = rule(module, r, theta, x, nothing)
+            if dy is not None:
+                found[unit.dx], gradients = backward(dy, np.zeros(dy.shape))
+                found |= {dotted("grad", unit.path, name): e for name, e in gradients.items()}
+            own = rule.dispatch(type(module))
+            doc = UNKNOWN if own is rule.dispatch(object) else own.__doc__
+        reason = f"{_name(module)}: {' '.join((doc or '').split())}"
+        self.bounds |= found
+        self.reasons |= dict.fromkeys(found, reason)
 
-        def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
-            return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], e.shape))
+    def _loss(self, prediction: np.ndarray, y: np.ndarray, draw: Draw | None) -> None:
+        criterion, row = self.run.criterion, prediction_row(self.run.net)
+        dloss = cotangent(criterion, self.values["loss"], draw)
+        dloss = np.ones(()) if dloss is None else dloss
+        nothing = np.zeros(prediction.shape)
+        self.bounds["loss"], self.bounds[row] = loss_rule(
+            criterion, self.rounding, prediction, nothing, y, dloss
+        )
+        own = loss_rule.dispatch(type(criterion))
+        doc = UNKNOWN if own is loss_rule.dispatch(object) else own.__doc__
+        reason = f"{_name(criterion)}: {' '.join((doc or '').split())}"
+        self.reasons |= {"loss": reason, row: reason}
 
-        names = [f"updated.{name}" for name in order]
-        names += [name for name in self.values if name.startswith("state.")]
-        spread = {name: np.zeros(self.values[name].shape) for name in names}
-        for _ in range(PROBES):
-            net = copy.deepcopy(before)
-            net(x)  # as in the recorded forward: buffers and random numbers move on
-            own = dict(net.named_parameters())
-            with torch.no_grad():
-                for name in order:
-                    own[name].copy_(moved(own[name], self.errors[name]))
-            optimizer = torch.optim.LBFGS([own[name] for name in order])
-            optimizer.load_state_dict(copy.deepcopy(state))
 
-            def closure(net=net, own=own) -> torch.Tensor:
-                net.zero_grad(set_to_none=True)
-                loss = self.run.criterion(net(x), y)
-                loss.backward()
-                for name, p in own.items():
-                    if p.grad is not None:
-                        p.grad = moved(p.grad, self.bounds[f"grad.{name}"])
-                if self.run.clip is not None:
-                    self.run.clip(own.values())
-                return moved(loss.detach(), self.bounds["loss"])
+def optimizer_state(run: Run, r: Rounding) -> dict[str, dict]:
+    """What the optimizer keeps for each parameter, as Balls without an error. Empty for L-BFGS."""
+    if run.optimizer is None or isinstance(run.optimizer, LBFGS):
+        return {}
+    return {
+        name: {
+            key: float(v) if key == "step" else Ball(v.numpy().copy(), 0.0, r)
+            for key, v in run.optimizer.state.get(p, {}).items()
+            if v is not None
+        }
+        for name, p in run.net.named_parameters()
+    }
 
-            optimizer.step(closure)
-            found = {f"updated.{name}": own[name] for name in order} | lbfgs_state(optimizer)
-            for name in spread.keys() & found.keys():
-                off = np.abs(found[name].numpy(force=True) - self.values[name])
-                spread[name] = np.maximum(spread[name], off)
-        r = self.rounding
-        for name, largest in spread.items():
-            self.bounds[name] = 4 * largest + 2 * r.u * np.abs(self.values[name]) + r.tiny
-        self.errors |= {name: self.bounds[f"updated.{name}"] for name in order}
+
+BallOf = Callable[[str], Ball]  # of the row of that name
+
+
+def clip_bounds(run: Run, values: Arrays, bounds: Arrays, ball: BallOf) -> None:
+    """Add the rows of clipping to `bounds`, from the gradients in `values`."""
+    names = [n for n, _ in run.net.named_parameters() if f"grad.{n}" in values]
+    norm, clipped = clip_rule(run.clip, [ball(f"grad.{name}") for name in names])
+    if norm is not None:
+        bounds["grad_norm"] = norm.e
+    for name, clipped_ball in zip(names, clipped, strict=True):
+        bounds[f"clipped.{name}"] = clipped_ball.e
+
+
+def update_bounds(
+    run: Run,
+    parameters: dict[str, Ball],
+    groups: list[dict],
+    values: Arrays,
+    ball: BallOf,
+    kept: dict[str, dict],
+) -> Arrays:
+    """E of the parameters after the optimizer's step, by name. parameters, groups: those before it;
+    kept: the optimizer's state, changed to what it is afterwards."""
+    names = {id(p): name for name, p in run.net.named_parameters()}
+    errors = {name: theta.e for name, theta in parameters.items()}
+    stage = "grad" if run.clip is None else "clipped"
+    for group in groups:
+        for name in (names[id(p)] for p in group["params"]):
+            row = f"{stage}.{name}"
+            if row in values:
+                theta = parameters[name]
+                new = update_rule(run.optimizer, group, theta, ball(row), kept[name])
+                errors[name] = new.e + theta.r.tiny
+    return errors
+
+
+def rate_bounds(run: Run, groups: list[dict], steps: int) -> Arrays:
+    """Of the learning rates after `steps` steps of a schedule, numbers of Python on both sides."""
+    if run.scheduler is None:
+        return {}
+    sizes = [max(abs(g["lr"]), abs(g.get("initial_lr", 0))) for g in groups]
+    return {f"lr.{k}": np.array(8 * steps * 2.0**-53 * size) for k, size in enumerate(sizes)}
+
+
+def at_least(e: np.ndarray, value: np.ndarray, r: Rounding) -> np.ndarray:
+    """e, or the smallest normal number for values that are hardly larger: there E itself, or what
+    it was computed from, may have come out as 0."""
+    size = np.abs(value)
+    return np.where((size > 0) & (size < r.tiny / r.u), np.maximum(e, r.tiny), e)
+
+
+def _double(t: np.ndarray | None) -> np.ndarray | None:
+    return None if t is None else t.astype(np.float64)
+
+
+def _name(obj: Any) -> str:
+    obj = getattr(obj, "func", obj)  # of a functools.partial
+    return getattr(obj, "__name__", type(obj).__name__)

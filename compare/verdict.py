@@ -1,25 +1,21 @@
-"""Rows and verdict: judge every tensor of one or several training steps on both sides."""
+"""The verdict: compare a network, its training step, or several, with its twin."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from compare.comparison import Comparison, EquivalenceError, context
-from compare.judge import COLUMNS, judge
-from compare.tolerance import Bounds
-from compare.trace import BackwardError, Run, Tensor, manual_step, torch_step
-from manual import nn, optim
-from torch_ref import twin, twins
-from torch_ref.twin import load
+from compare.comparison import Comparison, EquivalenceError
+from compare.context import context
+from compare.judge import frame
+from compare.sides import manual_run
+from compare.step import Sides
 
 
 def compare(
-    net: nn.Module,
-    criterion: nn.Criterion,
+    net: Any,
+    criterion: Any,
     x: np.ndarray,
     y: np.ndarray,
     *,
@@ -29,20 +25,37 @@ def compare(
     steps: int = 1,
     device: str = "cpu",
     seed: int | None = None,
+    twin: torch.nn.Module | None = None,
+    oracle: bool = True,
+    allow_vacuous: Collection[str] = (),
 ) -> Comparison:
     """Run `steps` training steps on (x, y) with `net` and with its twin, and judge every tensor.
 
-    After each step torch's side goes on from manual's weights and buffers, so that a rounding does
-    not grow from step to step until nothing can be told; the state of the optimizer (a momentum,
-    say) stays each side's own. Only that of L-BFGS, which is of the points it came by, is manual's
-    too, and what its next step starts from is judged: state.d and state.prev_flat_grad.
+    Layer by layer: each module is fed torch's own input and upstream gradient, the loss torch's
+    prediction, the update torch's gradients, so that one wrong layer is one wrong row. Where every
+    layer is right, the step is judged once more as it runs in training; a row "… (end to end)"
+    says that it still differs. After each step torch goes on from manual's weights and buffers, so
+    that roundings do not grow from step to step; the state of the optimizer stays each side's own
+    (that of L-BFGS, which is of the points it came by, is manual's, and judged: state.d and
+    state.prev_flat_grad).
 
+    net: a manual.nn.Module with a twin; or, with `twin`, anything that has forward, backward and
+        named_parameters (whose parameters have data and grad).
     x, y: as the network and the criterion take them. Without optimizer: one forward and backward.
     scheduler: of that optimizer; takes a step after each of its steps.
     clip: a functools.partial of clip_grad_norm_ or clip_grad_value_, between backward and update.
     device: torch's side. seed: the one that made this case, for the message; it also draws the
-    cotangent of a loss with reduction "none" (seed 0 where it is None).
-    Everything is done on copies: net, criterion, optimizer, x and y stay exactly as they are.
+        cotangent of a loss with reduction "none" and the entries the oracle is asked about (seed 0
+        where it is None).
+    twin: the torch module to compare with, with parameters of the same names and shapes; it gets
+        manual's values and modes (training or not). Where it is a torch.nn.Sequential as manual's,
+        it is judged part by part.
+    oracle: ask the third witness (`compare.oracle`) about every tensor, of gradients about the
+        worst entry and a random draw; False: only about tensors that fail.
+    allow_vacuous: names of rows, or patterns such as "activation.*", that may be vacuous: a
+        gradient that is all zero on both sides, a ReLU whose inputs all had one sign. A check that
+        could not have failed is no pass unless it is declared.
+    Everything is done on copies: net, criterion, optimizer, x, y and twin stay exactly as they are.
 
     Two correct sides pass: what is allowed follows from rounding alone (`compare.tolerance`).
     Names, shapes and dtypes are compared before values, nothing broadcasts, and a value that is
@@ -61,71 +74,40 @@ def compare(
         raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
     if x.size == 0:
         raise ValueError(f"compare: x has no elements (shape {x.shape}), so nothing can be judged")
-    own = Run(*copy.deepcopy((net, criterion, optimizer, scheduler)), clip)
-    theirs, exact = (_twin_run(own, *on) for on in ((device, None), ("cpu", torch.float64)))
-    bounds = Bounds(exact, dtype=x.dtype)
-    tx, ty = torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
-    if not ty.is_floating_point():
-        ty = ty.long()
-    rows, raised = [], ""
+    if twin is not None and not isinstance(twin, torch.nn.Module):
+        raise TypeError(f"compare: twin must be a torch.nn.Module, got {type(twin).__name__}")
+    if isinstance(allow_vacuous, str):
+        raise TypeError(f"compare: allow_vacuous must be a list of patterns, got {allow_vacuous!r}")
+    own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
+    sides = Sides(own, given, x.dtype, device, seed or 0, oracle)
+    rows, raised = [], []
     # Without warnings: a value that is not finite is a verdict here.
     with torch.enable_grad(), np.errstate(all="ignore"):
         for step in range(1, steps + 1):
             if step > 1:
-                _go_on(theirs, own, getattr(torch, x.dtype.name))
-                _go_on(exact, own, torch.float64)
-                bounds.restart()
+                sides.go_on()
 
             def draw(shape: tuple, step: int = step) -> np.ndarray:
                 values = np.random.default_rng((seed or 0, step)).normal(size=tuple(shape))
                 return values.astype(np.float32)  # the same number in either dtype
 
-            try:
-                mine = manual_step(own, x.copy(), y.copy(), draw)
-            except BackwardError as error:
-                mine, raised = error.rows, f"{error}\n"
-            torchs = torch_step(theirs, tx.to(device), ty.to(device), draw)
-            exact_y = ty.double() if ty.is_floating_point() else ty
-            allowed = bounds.step(tx.double(), exact_y, draw)
-            rows += [
-                judge(step, a, b, None if b is None else allowed.get(b.name))
-                for a, b in _paired(mine, torchs)
-            ]
+            found, raised = sides.step(x, y, draw)
+            rows += found
             if raised:
                 break
-    return Comparison(pd.DataFrame(rows, columns=COLUMNS), raised + context(seed, device))
-
-
-def _twin_run(own: Run, device: str, dtype: torch.dtype | None) -> Run:
-    net, criterion, optimizer = twins(own.net, own.criterion, own.optimizer, device, dtype)
-    scheduler = None if own.scheduler is None else twin(own.scheduler, optimizer)
-    return Run(net, criterion, optimizer, scheduler, own.clip and twin(own.clip))
-
-
-def _go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
-    """Put torch's side where manual's stands."""
-    load(side.net, own.net, dtype)
-    if isinstance(own.optimizer, optim.LBFGS):
-        parameters = [p for group in side.optimizer.param_groups for p in group["params"]]
-        side.optimizer.load_state_dict(twin(own.optimizer, parameters).state_dict())
+    return Comparison(
+        frame(rows),
+        "".join(f"{line}\n" for line in raised) + context(seed, device),
+        sides.reasons,
+        tuple(allow_vacuous),
+        sides.testimony.asked,
+    )
 
 
 def assert_equivalent(
-    net: nn.Module, criterion: nn.Criterion, x: np.ndarray, y: np.ndarray, **options: Any
+    net: Any, criterion: Any, x: np.ndarray, y: np.ndarray, **options: Any
 ) -> None:
     """`compare` (which see for the options) that raises EquivalenceError where it does not pass."""
     comparison = compare(net, criterion, x, y, **options)
     if not comparison.passed:
         raise EquivalenceError(comparison)
-
-
-def _paired(mine: list[Tensor], theirs: list[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Both traces by name, in causal order: torch's, with what only manual has put in place.
-    "grad.0.weight (…)" is a second reading of manual's, and judged against the same of torch.
-    """
-    a, b = {t.name: t for t in mine}, {t.name: t for t in theirs}
-    order = list(b)
-    for before, name in zip([None, *a], a, strict=False):
-        if name not in b:
-            order.insert(order.index(before) + 1 if before else 0, name)
-    return [(a.get(name), b.get(name.partition(" ")[0])) for name in order]

@@ -17,11 +17,13 @@ COMMANDS = [
 
 
 def test_there_is_something_to_paste():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 5
     assert len(COMMANDS) == 2
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["pytest", "own module", "manual"])
+@pytest.mark.parametrize(
+    "block", BLOCKS, ids=["pytest", "own module", "own class", "any backward", "manual"]
+)
 def test_python_blocks_run(block, capsys):
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
     if "print(comparison)" in block:

@@ -60,9 +60,13 @@ def twins(
     optimizer: Any,
     device: str = "cpu",
     dtype: torch.dtype | None = None,
+    *,
+    built: torch.nn.Module | None = None,
 ) -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Optimizer | None]:
-    """The torch counterparts of all three, the optimizer holding the parameters of the net."""
-    built = twin(net, device=device, dtype=dtype)
+    """The torch counterparts of all three, the optimizer holding the parameters of the net.
+
+    built: the net's, where there is one already, with parameters of the same names."""
+    built = twin(net, device=device, dtype=dtype) if built is None else built
     if optimizer is None:
         return built, twin(criterion, device=device, dtype=dtype), None
     names = {id(p): name for name, p in net.named_parameters()}
@@ -87,6 +91,7 @@ def _build(obj: Any) -> torch.nn.Module:
 
 
 twin.register = _build.register
+twin.dispatch = _build.dispatch  # class → what builds its twin
 
 
 @twin.register

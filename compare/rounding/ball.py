@@ -7,10 +7,11 @@ import numpy as np
 
 class Rounding(NamedTuple):
     """Of a dtype. u: unit roundoff; tiny: the smallest normal number (what is smaller may come
-    out as 0)."""
+    out as 0). certain: no bound may rest on a probability."""
 
     u: float
     tiny: float
+    certain: bool = False
 
     @staticmethod
     def of(dtype: np.dtype) -> "Rounding":
@@ -26,7 +27,7 @@ class Rounding(NamedTuple):
         """Error of a sum of n products a_i b_i, relative to Σ |a_i b_i|: at most n u, whatever the
         order; and 6 √n u with a probability of failure below 10⁻⁷ where roundings are independent.
         """
-        return min(n, 6 * np.sqrt(n)) * self.u
+        return (n if self.certain else min(n, 6 * np.sqrt(n))) * self.u
 
     def flushed(self, e: np.ndarray) -> np.ndarray:
         """e with the error of a result that may come out as 0; where e is 0 nothing was rounded."""

@@ -40,6 +40,8 @@ def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
 
     @loss_rule.register(kind)
     def _(criterion, r, z, ez, y, dloss):
+        """A loss for each element, then their sum or mean: the roundings of each loss, of its
+        slope, and of the sum."""
         each, target = copy.copy(criterion), torch.from_numpy(y)
         each.reduction = "none"
 
@@ -89,7 +91,7 @@ def _bce_logits(criterion, r, z, y, loss, s):
     t, rest, factor = _bce_logits_parts(criterion, y)
     inner = np.log1p(np.exp(-np.abs(z))) + np.maximum(-z, 0)
     rounded = 4 * r.u * rest * np.abs(z) + (2 * r.libm * (t + rest) + 3 * r.u * factor) * inner
-    return _weight(criterion) * rounded
+    return _weight(criterion) * (rounded + (t + rest) * r.tiny)  # log1p(e^−|z|) may come out as 0
 
 
 def _bce_logits_slope(criterion, r, z, y, loss, s):
@@ -99,7 +101,7 @@ def _bce_logits_slope(criterion, r, z, y, loss, s):
     rounded = (r.libm + 5 * r.u) * (t + rest) * sigma + 3 * r.u * t
     if criterion.pos_weight is not None:
         rounded = rounded + 2 * r.u * (t + 1 + np.abs(y)) * sigma
-    return _weight(criterion) * rounded
+    return _weight(criterion) * (rounded + (t + rest) * r.tiny)  # so may σ
 
 
 _elementwise(torch.nn.L1Loss, lambda criterion, r, z, y, loss, s: 2 * r.u * loss, lambda *args: 0.0)
@@ -112,6 +114,8 @@ def _squared(kind: type, factor: float) -> None:
 
     @loss_rule.register(kind)
     def _(criterion, r, z, ez, y, dloss):
+        """Σ (z − y)² times a factor, dz = 2 (z − y) times it: the roundings of the difference, of
+        the squares and of their sum."""
         n = max(1, z.size) if criterion.reduction == "mean" else 1
         d = np.abs(z - y)
         ed = ez + r.u * (d + ez)

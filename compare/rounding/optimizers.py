@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compare.rounding.ball import Ball
+from compare.rounding.ball import Ball, Rounding
 
 State = dict[str, Ball | float]
 
@@ -42,6 +42,14 @@ def _mixed(old: Ball, new: Ball, share: float) -> Ball:
     return share * old + (1 - share) * new
 
 
+def _bias_correction(beta: float, t: int, r: Rounding) -> Ball:
+    """1 − βᵗ, a number of Python's on both sides, then rounded to the dtype: βᵗ is up to one unit
+    in the last place off, which counts for much beside a small difference."""
+    power, double = beta**t, 2.0**-53
+    value = 1 - power
+    return Ball(np.array(value), 2 * double * power + (double + r.u) * value, r)
+
+
 @update_rule.register
 def _(optimizer: torch.optim.SGD, group, theta, g, state):
     g = _gradient(group, theta, g)
@@ -70,10 +78,11 @@ def _(optimizer, group, theta, g, state):
     state |= {"step": t, "exp_avg": m, "exp_avg_sq": v}
     if group["amsgrad"]:
         v = state["max_exp_avg_sq"] = _kept(state, "max_exp_avg_sq", g).maximum(v)
-    bias1, bias2 = 1 - beta1**t, 1 - beta2**t
+    bias1, bias2 = (_bias_correction(beta, t, g.r) for beta in (beta1, beta2))
     k = np.arange(t)
-    shares = ((1 - beta1) * beta1**k / bias1) ** 2 / ((1 - beta2) * beta2**k / bias2)
-    ratio = (1 / bias1 * m) / (v.sqrt() * (1 / np.sqrt(bias2))).plus(group["eps"])
+    shares = ((1 - beta1) * beta1**k / bias1.value) ** 2
+    shares /= (1 - beta2) * beta2**k / bias2.value
+    ratio = (m / bias1) / (v.sqrt() / bias2.sqrt()).plus(group["eps"])
     return theta - group["lr"] * ratio.within(np.sqrt(shares.sum()))
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from compare.tolerance import Bounds
+from compare.propagation import Bounds
 from compare.trace import Run, manual_step, torch_step
-from manual import optim
+from manual import nn, optim
 from torch_ref import twin, twins
 
 
@@ -88,11 +88,14 @@ def true_errors():
                 return np.random.default_rng(step).normal(size=tuple(shape)).astype(np.float32)
 
             allowed = bounds.step(x.double(), exact_y, draw)
-            true = {row.name: row.value for row in torch_step(exact, x.double(), exact_y, draw)}
+            true = {
+                row.name: row.value
+                for row in torch_step(exact, x.double(), exact_y, draw).rows.values()
+            }
             assert allowed.keys() == true.keys()
             for side, found in (
                 ("manual", manual_step(mine, case.x.copy(), case.y.copy(), draw)),
-                ("torch", torch_step(theirs, x, y, draw)),
+                ("torch", torch_step(theirs, x, y, draw).rows.values()),
             ):
                 assert {row.name for row in found} == true.keys(), (side, step)
                 for row in found:
@@ -102,3 +105,50 @@ def true_errors():
         return rows
 
     return compared
+
+
+@pytest.fixture(scope="session")
+def first():
+    """first(comparison) → (name, verdict, blame) of the first row that fails."""
+
+    def found(comparison):
+        assert not comparison.passed
+        row = comparison.failures.iloc[0]
+        assert row.blame == comparison.blame
+        return row["name"], row.verdict, row.blame
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def only(first):
+    """only(comparison) → the same, of the only row that fails."""
+
+    def found(comparison):
+        assert len(comparison.failures) == 1, comparison
+        return first(comparison)
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def deep():
+    """deep(dtype, tanh=…, linear=…) → (net, criterion, x, y): six modules in a row, one of them a
+    Residual, of the given classes where one is given; a batch of 6."""
+
+    def made(dtype=np.float64, tanh=nn.Tanh, linear=nn.Linear, residual=nn.Residual, gelu=nn.GELU):
+        g = np.random.default_rng(3)
+
+        def plain(n_in, n_out, kind=nn.Linear):
+            layer = kind(n_in, n_out, dtype=dtype, generator=g)
+            layer.weight.data *= dtype(2)
+            return layer
+
+        net = nn.Sequential(
+            *(plain(4, 5), tanh(), plain(5, 3, linear)),
+            *(residual(nn.Sequential(plain(3, 3), nn.Sigmoid())), gelu(), plain(3, 2)),
+        )
+        x, y = (g.normal(size=(6, n)).astype(dtype) for n in (4, 2))
+        return net, nn.MSELoss(), x, y
+
+    return made

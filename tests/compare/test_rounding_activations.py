@@ -195,6 +195,26 @@ def test_float32_stays_within_the_roundings_that_are_counted(module):
         assert (np.abs(dx_side - dx) <= np.maximum(edx, floor)).all()
 
 
+@pytest.mark.parametrize(
+    "module", [nn.Sigmoid(), nn.LogSigmoid(), nn.Softplus(), nn.Softplus(0.5), nn.SiLU()], ids=str
+)
+def test_what_float64_itself_cannot_hold_may_come_out_as_0(module):
+    """e^−745.2 is the smallest number on one side and 0 on the other, and in the float64 run that
+    the rule sees, where a 0 looks exact."""
+    r = Rounding.of(np.dtype(np.float64))
+    x = np.concatenate([np.linspace(-1600, -700, 3000), np.linspace(700, 1600, 3000)])
+    theirs = twin(module)
+    y, s = both(theirs, x)
+    ey, backward = rule(theirs, r, {}, x, np.zeros(x.shape))
+    es, _ = backward(np.ones(x.shape), np.zeros(x.shape))
+    assert (y == 0).any() or (s == 0).any()
+    assert (ey[y == 0] >= r.tiny).all()
+    assert (es[s == 0] >= r.tiny).all()
+    assert (np.abs(module(x) - y) <= 2 * ey).all()
+    assert (np.abs(module.backward(np.ones(x.shape)) - s) <= 2 * es).all()
+    assert (ey[y == 0] <= 2000 * r.tiny).all()  # |x| tiny, for x σ(x)
+
+
 def test_an_error_of_the_saved_output_reaches_the_slope():
     """y off by 4 units in the last place moves y (1 − y) by as much, relatively, where y is small;
     at y near 1 by an absolute 8 u, whatever is left of 1 − y."""

@@ -346,3 +346,23 @@ def test_a_small_pos_weight_is_added_to_1_by_torch(seed):
     for reduction in ("none", "mean"):
         criterion = nn.BCEWithLogitsLoss(reduction=reduction, pos_weight=q)
         assert_equivalent(nn.Identity(), criterion, z, y, seed=seed)
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_logistic_loss_of_a_certain_and_right_prediction_may_come_out_as_0(y, weighted):
+    """log1p(e^−745.2) and σ(−745.2): the smallest number of float64 on one side, 0 on the other."""
+    z = (1 if y else -1) * np.linspace(700, 800, 3000)
+    y = np.full(z.shape, y)
+    options = {"pos_weight": np.array([3.0])} if weighted else {}
+    criterion = nn.BCEWithLogitsLoss(reduction="none", **options)
+    r, ones = Rounding.of(np.dtype(np.float64)), np.ones(z.shape)
+    eloss, edz = loss_rule(twin(criterion), r, z, np.zeros(z.shape), y, ones)
+    loss, dz = loss_and_slope(twin(criterion), y, ones)(torch.tensor(z))
+    loss, dz = loss.detach().numpy(), dz.detach().numpy()
+    assert (loss == 0).any()
+    assert (dz == 0).any()
+    assert (eloss[loss == 0] >= r.tiny).all()
+    assert (edz[dz == 0] >= r.tiny).all()
+    assert (np.abs(criterion(z, y) - loss) <= 2 * eloss).all()
+    assert (np.abs(criterion.backward(ones) - dz) <= 2 * edz).all()

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -248,6 +249,35 @@ def test_the_cap_of_adam_is_reached_by_gradients_in_proportion_to_both_weights(b
         moved = update_rule(optimizer, optimizer.param_groups[0], zero, nothing, state)
     cap = moved.e[0] - abs(moved.value[0])
     np.testing.assert_allclose(before - p.item(), cap, rtol=1e-5)
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.99, 0.9999), (0.5, 0.9)])
+@mpmath.workdps(40)
+def test_what_float64_makes_of_a_bias_correction_is_allowed(betas):
+    """1 − 0.999ᵗ is 0.002 at first, and 0.999ᵗ is rounded beside 1: an error far above those of
+    the update's other roundings, the same one on both sides."""
+    r = Rounding.of(np.dtype(np.float64))
+    p = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer, state = torch.optim.Adam([p], lr=1.0, betas=betas, eps=0.0), {}
+    (b1, b2), m, v, largest = (mpmath.mpf(b) for b in betas), mpmath.mpf(0), mpmath.mpf(0), 0.0
+    g = np.random.default_rng(0)
+    for t in range(1, 9):
+        gradient = g.uniform(0.5, 2, 1)  # of one sign: m does not cancel
+        m = b1 * m + (1 - b1) * mpmath.mpf(gradient[0])
+        v = b2 * v + (1 - b2) * mpmath.mpf(gradient[0]) ** 2
+        exact = -(m / (1 - b1**t)) / mpmath.sqrt(v / (1 - b2**t))
+        with torch.no_grad():
+            p.zero_()  # so that only the update itself is rounded
+        p.grad = torch.tensor(gradient)
+        optimizer.step()
+        zero, ball = Ball(np.zeros(1), 0.0, r), Ball(gradient, 0.0, r)
+        moved = update_rule(optimizer, optimizer.param_groups[0], zero, ball, state)
+        error = abs(float(mpmath.mpf(p.item()) - exact))
+        assert error <= moved.e[0]
+        largest = max(largest, error / abs(p.item()))
+        assert moved.e[0] <= 2.0**-53 * (50 + 3 / (1 - betas[1] ** t)) * abs(p.item())
+    if betas[1] > 0.99:  # far more than the others come to
+        assert largest > 50 * 2.0**-53
 
 
 def test_where_rounding_consumes_the_variance_of_equal_gradients_nothing_is_certain():

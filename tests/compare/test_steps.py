@@ -40,7 +40,7 @@ def test_a_deep_network_passes_step_after_step(kind, options, dtype, seed):
     # The last step is judged no less sharply than the first.
     frame = comparison.frame[comparison.frame.stage == "forward"].set_index(["step", "name"])
     first, last = frame.loc[1].allowed, frame.loc[4].allowed
-    assert (last <= 100 * first).all()
+    assert last.median() <= 10 * first.median()
 
 
 def test_a_state_that_is_not_kept_shows_in_the_next_step(monkeypatch):

@@ -2,12 +2,13 @@
 
 import copy
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from compare import verify
+from compare import compare, verify
 from compare.cases import cases
 from compare.cases import optimizers as compare_cases
 from compare.show import coverage_table, homework_table, results_table
@@ -125,11 +126,13 @@ def test_the_list_counts_the_cases(every_case):
     assert {"amsgrad", "maximize", "weight_decay"} <= set(rows["Adam"]["arguments"].split(", "))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_everything_passes_on_other_seeds_too(seed):
+@pytest.mark.parametrize("seed", [1])
+def test_everything_passes_on_another_seed_too(seed):
     results = list(verify.verify(seed))
     assert [r["case"] for r in results if r["verdict"] != "ok"] == [], f"seed {seed}"
     assert {r["subject"] for r in results} == {*PUBLIC, "homework"}
+    # Of everything there is a case in which no check was idle; a Step has no gradient but 0.
+    assert {r["subject"] for r in results if not r["vacuous"]} == {*PUBLIC, "homework"} - {"Step"}
 
 
 SOME = {"Tanh", "Dropout", "MSELoss", "Adam", "homework"}
@@ -147,9 +150,18 @@ def slope_1_at_0(self, x):
     return y
 
 
-def failing(subject):
-    """The results of one subject's cases that are not ok."""
-    return [r for r in verify.verify(0, only={subject}) if r["verdict"] != "ok"]
+def failing(subject, monkeypatch):
+    """{dtype: the first result of one subject's cases that is not ok}."""
+    found = {}
+    for dtype in verify.DTYPES:
+        with monkeypatch.context() as patch:
+            patch.setattr(verify, "DTYPES", (dtype,))
+            patch.setattr(verify, "compare", partial(compare, oracle=False))
+            results = verify.verify(0, only={subject})
+            first = next((r for r in results if r["verdict"] != "ok"), None)
+        if first is not None:
+            found[str(dtype)] = first
+    return found
 
 
 @pytest.mark.parametrize(
@@ -166,11 +178,12 @@ def failing(subject):
 )
 def test_a_wrong_line_fails_its_case(monkeypatch, owner, method, wrong):
     monkeypatch.setattr(owner, method, wrong)
-    failed = failing(owner.__name__)
-    assert {r["dtype"] for r in failed} == {"float64", "float32"}
-    assert all(r["subject"] == owner.__name__ for r in failed)
-    assert "mismatch" in verify.detail_text(failed[0])
-    assert "seed 0" in verify.detail_text(failed[0])
+    failed = failing(owner.__name__, monkeypatch)
+    assert set(failed) == {"float64", "float32"}
+    for dtype, result in failed.items():
+        assert (result["subject"], result["dtype"]) == (owner.__name__, dtype)
+        assert "mismatch" in verify.detail_text(result)
+        assert "seed 0" in verify.detail_text(result)
 
 
 def thousandth_off(original):
@@ -187,7 +200,7 @@ def test_a_thousandth_off_fails(monkeypatch, name, method):
     """In every module and loss, in both dtypes; a Step's gradient is 0 whatever the factor."""
     kind = getattr(nn, name)
     monkeypatch.setattr(kind, method, thousandth_off(getattr(kind, method)))
-    failed = {r["dtype"] for r in failing(name)}
+    failed = set(failing(name, monkeypatch))
     assert failed == (set() if (name, method) == ("Step", "backward") else {"float64", "float32"})
 
 
@@ -223,7 +236,7 @@ def test_an_optimizer_a_thousandth_off_fails(monkeypatch, name):
             self.optimizer.param_groups[0]["lr"] *= 1.001
 
         monkeypatch.setattr(kind, "step", wrong)
-    assert {r["dtype"] for r in failing(name)} == {"float64", "float32"}
+    assert set(failing(name, monkeypatch)) == {"float64", "float32"}
 
 
 def test_tables_show_the_failing_tensor(monkeypatch, capsys):

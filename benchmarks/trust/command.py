@@ -1,0 +1,64 @@
+"""`handgrad trust`: examine, count, report."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.results import provenance, write_csv, write_probe
+from benchmarks.show import console, print_records, working
+from benchmarks.trust import checkers, report
+from benchmarks.trust.examine import PIECE, Finding, examine, examine_all
+from benchmarks.trust.networks import network
+
+SHOWN = 20  # offenders
+
+
+def trust(seed: int, networks: int, workers: int, out: Path, as_json: bool, as_csv: bool) -> int:
+    """Examine networks 0 … networks − 1 and report; returns the exit status.
+
+    Raises OSError (before anything is examined) where `out` cannot be written to."""
+    write_probe(out)
+    findings: list[Finding] = []
+    status = 0
+    try:
+        with working("examining", total=-(-networks // PIECE)) as progress:
+            for piece in examine_all(seed, networks, workers, progress):
+                findings += piece
+    except KeyboardInterrupt:
+        status = 130
+    if not findings:
+        return status
+    frame = pd.DataFrame(findings)
+    examined = frame.number.nunique()
+    rows = report.counts(frame)
+    given = {"networks": examined, "seed": seed, **provenance()}
+    if not print_records([row | given for row in rows], as_json, as_csv):
+        console.print(report.counts_table(rows, f"{examined} random networks, seed {seed}"))
+        console.print(report.footnote(frame))
+    path = out / f"trust-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.csv"
+    write_csv(path, [row | given for row in rows])
+    bad = report.offenders(frame).sort_values(["experiment", "number"])
+    for finding in bad.head(SHOWN).itertuples():
+        where = f" ({finding.where})" if finding.where else ""
+        print(
+            f"{finding.experiment}, {finding.dtype}: {finding.says}{where}; "
+            f"handgrad trust --seed {seed} --only {finding.number}",
+            file=sys.stderr,
+        )
+    if len(bad) > SHOWN:
+        print(f"and {len(bad) - SHOWN} more", file=sys.stderr)
+    print(f"saved {path}", file=sys.stderr)
+    return status or (0 if report.trusted(frame) else 1)
+
+
+def show(seed: int, number: int) -> int:
+    """Print one network, handgrad's table of it and what every checker says of it, as it is and
+    with every error; exit status 1 where handgrad is wrong."""
+    given = network(seed, number)
+    print(given)
+    print(checkers.compared(given, given.steps))
+    frame = pd.DataFrame(examine(seed, number, every=True))
+    print(frame[["experiment", "checker", "says", "where", "seconds"]].to_string(index=False))
+    return 1 if len(report.offenders(frame)) else 0

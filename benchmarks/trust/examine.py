@@ -1,0 +1,165 @@
+"""Every checker on one network after another: as it is, and with each error planted in it."""
+
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+
+from benchmarks.trust import checkers
+from benchmarks.trust.checkers import Verdict
+from benchmarks.trust.networks import Network, exact_step, network
+from benchmarks.trust.planted import ERRORS, Place, dead, place, plant
+
+CHECKERS = ("handgrad", "assert_close", "allclose", "gradcheck")
+CORRECT, DEAD = "correct", "zero on both"
+# Every so manyth network: gradcheck, which is slow, gets it; the errors that are found always or
+# never are planted in it; it runs with two threads.
+GRADCHECKED, OFTEN, THREADED = 10, 25, 20
+PIECE = 20
+
+
+class Finding(NamedTuple):
+    """says: a `Verdict`'s, or why there is none: "not run", or why nobody could find the error.
+    redrawn: of the network, as there."""
+
+    number: int
+    dtype: str
+    experiment: str
+    checker: str
+    says: str
+    where: str
+    seconds: float
+    redrawn: int
+
+
+def examine(seed: int, number: int, every: bool = False) -> list[Finding]:
+    """All findings on one network. every: with all errors, whatever its number."""
+    with _threads(threads(number)):
+        given = network(seed, number)
+        return list(_examine(seed, number, given, every or number % OFTEN == 0))
+
+
+def threads(number: int) -> int:
+    """How many either side runs network `number` with."""
+    return 2 if number % THREADED == THREADED // 2 else 1
+
+
+def _examine(seed: int, number: int, given: Network, every: bool) -> Iterator[Finding]:
+    slow = number % GRADCHECKED == 0
+    dtype = str(given.dtype)
+
+    def findings(experiment: str, verdicts: dict[str, Verdict | None]) -> Iterator[Finding]:
+        for checker in CHECKERS:
+            verdict = verdicts.get(checker) or Verdict("not run", "", 0.0)
+            yield Finding(number, dtype, experiment, checker, *verdict, given.redrawn)
+
+    pairs, seconds = checkers.trace(given, given.steps)
+    torchs = {pair.name: pair.torch for pair in pairs if pair.step == 1}
+    exact = exact_step(given)
+
+    def placed(error: str) -> Place:
+        return place(given, torchs, exact, error, np.random.default_rng((seed, number)))
+
+    yield from findings(
+        CORRECT,
+        {
+            "handgrad": checkers.handgrad(given, given.steps),
+            "assert_close": checkers.assert_close(pairs, seconds),
+            "allclose": checkers.allclose(pairs, seconds),
+            "gradcheck": checkers.gradcheck(given, placed("entry")) if slow else None,
+        },
+    )
+    for error in ERRORS if every else ERRORS[:1]:
+        where = placed(error)
+        if where.hopeless:
+            hopeless = Verdict(where.hopeless, where.row, 0.0)
+            yield from findings(error, dict.fromkeys(CHECKERS, hopeless))
+            continue
+        wrong = plant(given, error, where)
+        pairs, seconds = checkers.trace(wrong, 1)
+        yield from findings(
+            error,
+            {
+                "handgrad": checkers.handgrad(wrong, 1),
+                "assert_close": checkers.assert_close(pairs, seconds),
+                "allclose": checkers.allclose(pairs, seconds),
+                "gradcheck": checkers.gradcheck(wrong, where) if slow else None,
+            },
+        )
+    if every:
+        wrong = dead(given)
+        pairs, seconds = checkers.trace(wrong, 1)
+        yield from findings(
+            DEAD,
+            {
+                "handgrad": checkers.handgrad(wrong, 1, vacuous=()),
+                "assert_close": checkers.assert_close(pairs, seconds),
+                "allclose": checkers.allclose(pairs, seconds),
+            },
+        )
+
+
+def examine_all(
+    seed: int, networks: int, workers: int, progress: Callable[[str], object]
+) -> Iterator[list[Finding]]:
+    """The findings on the networks 0 … networks − 1, piece by piece, in no order."""
+    single, double = ([n for n in range(networks) if threads(n) == count] for count in (1, 2))
+    done = 0
+    progress(f"0 of {networks}")
+    for examined in chain(
+        _by(workers, seed, pieces(single)),
+        # one after the other: two processes with two threads each would wait for one another
+        (_examine_some(seed, piece) for piece in pieces(double)),
+    ):
+        yield examined
+        done += len({finding.number for finding in examined})
+        progress(f"{done} of {networks}")
+
+
+def pieces(numbers: list[int]) -> list[list[int]]:
+    """What a process is given at a time."""
+    return [numbers[k : k + PIECE] for k in range(0, len(numbers), PIECE)]
+
+
+def _by(workers: int, seed: int, given: list[list[int]]) -> Iterator[list[Finding]]:
+    if workers == 1:
+        yield from (_examine_some(seed, piece) for piece in given)
+        return
+    # Not forked: torch's threads do not survive that.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        running = [pool.submit(_examine_some, seed, piece) for piece in given]
+        try:
+            for future in as_completed(running):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _examine_some(seed: int, numbers: list[int]) -> list[Finding]:
+    return [finding for number in numbers for finding in examine(seed, number)]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Both libraries with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with _libraries().limit(limits=count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Those loaded by now; to look for them takes milliseconds."""
+    return ThreadpoolController()

@@ -1,0 +1,28 @@
+"""What it takes to see the same again: seed, versions, threads, and the line to run."""
+
+import os
+import platform
+import shlex
+import sys
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_info
+
+
+def context(seed: int | None, device: str) -> str:
+    """Two lines: what was used, and how to run it again."""
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    threads = [f"torch {torch.get_num_threads()}"]
+    threads += [f"{pool['internal_api']} {pool['num_threads']}" for pool in blas]
+    return (
+        f"seed {seed}, numpy {np.__version__}, torch {torch.__version__} on {device}, "
+        f"python {platform.python_version()}, {platform.machine()}, "
+        f"threads: {', '.join(threads)}\nreproduce: {_command()}"
+    )
+
+
+def _command() -> str:
+    """The test that runs, or the command line."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    return shlex.join(["pytest", test] if test else sys.orig_argv)

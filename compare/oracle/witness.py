@@ -1,0 +1,408 @@
+"""What the third witness says of a step, unit by unit, and how far each of its words can be off."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from compare.oracle import definitions, kinks, losses, optimizers
+from compare.oracle.differences import derivative
+from compare.oracle.noise import noise
+from manual import nn
+from torch_ref import twin
+
+Index = tuple[int, ...]
+Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
+Entry = tuple[float, float]
+
+SMALL = 4  # a tensor of so many entries is asked about in full
+DRAWN = 3  # entries drawn of a larger one, beside the worst
+
+ROWWISE = (
+    *(nn.Linear, nn.Identity, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Arctan, nn.SiLU, nn.GELU),
+    *(nn.ELU, nn.Softplus, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Step, nn.Maxout),
+)
+LONG = 2.0**14  # 16 · 1024: steps of 1024 times the largest entry, where nothing bends
+NEARBY = (0.0, 3 * 2.0**-20, -5 * 2.0**-20)  # by what share of themselves values are moved
+BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
+
+
+class Witness:
+    """Values that share no formula with manual or torch, each with a bound on its own error.
+
+    dtype: that of the pair, float32 or float64. The witness works in float64 for float32, and in
+    longdouble for float64 (of the same precision on some machines: its errors are larger then).
+    seed: of the entries drawn. asked, of: how many entries of gradients were asked about until
+    now, and how many there were.
+
+    Everywhere: arrays are torch's values in any dtype, and are not changed; an answer is a pair
+    (value, error), in the working dtype for whole arrays; where the value is not finite, has no
+    error bound or (a derivative) does not exist, both are NaN; None where nothing is known. At a
+    kink that `compare.oracle.kinks` knows, the derivative is torch's choice among the slopes.
+    """
+
+    def __init__(self, dtype: np.dtype, seed: int = 0) -> None:
+        self.dtype = np.dtype(np.float64 if dtype == np.float32 else np.longdouble)
+        self.generator = np.random.default_rng(seed)
+        self.asked = self.of = 0
+
+    def output(
+        self, module: Any, torch_unit: torch.nn.Module, theta: Mapping, x: np.ndarray
+    ) -> Value | None:
+        """(y, error), elementwise. module: manual's unit as it was before its forward (a copy);
+        theta: its parameters and buffers then, by name; a Residual's has its inner module's output
+        as "module". None where the module has no definition."""
+        f = definitions.definition(module)
+        if f is None:
+            return None
+        theta, x = self._cast(theta), self._up(x)
+        with np.errstate(all="ignore"):  # what is not finite becomes NaN, "no answer"
+            y = f(theta, x)
+            return _answer(y, noise(module, theta, x, y))
+
+    def buffers(
+        self, module: Any, torch_unit: torch.nn.Module, theta: Mapping, x: np.ndarray
+    ) -> dict[str, Value]:
+        """{name: (value, error)} of the buffers after the forward, of those that are known."""
+        theta, x = self._cast(theta), self._up(x)
+        with np.errstate(all="ignore"):
+            after = definitions.buffers_after(module, theta, x)
+            units = 8 + 2 * np.sqrt(x.size)
+            found = {}
+            for name, value in after.items():
+                size = np.maximum(np.abs(value), np.abs(theta[name]))
+                if name == "running_mean" and x.size and x.ndim > 1:  # a sum that may cancel
+                    size = size + np.max(np.abs(x), (0, 2)[: x.ndim - 1])
+                exact = np.asarray(value).dtype.kind == "i"
+                error = np.zeros(value.shape) if exact else self._eps * units * size
+                found[name] = _answer(np.asarray(value), error)
+        return found
+
+    def gradients(
+        self,
+        module: Any,
+        torch_unit: torch.nn.Module,
+        theta: Mapping[str, np.ndarray],
+        x: np.ndarray,
+        dy: np.ndarray,
+        wanted: Mapping[str, list[Index]],
+    ) -> dict[str, dict[Index, Entry]]:
+        """{name: {index: (value, error)}} of dLoss/d<name>, where "" is x and else a name of theta.
+
+        wanted: name → the indices that have to be among the entries; a random draw joins them (all
+        entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`, and
+        torch_unit is the twin in float64 as it was before its forward. A Residual's x is asked
+        about on its way around the inner module: what comes back through that is to be added.
+
+        Without a definition these are differences of manual's forward, where it computes in the
+        working dtype and agrees with the twin's in float64; else of the twin's forward.
+        """
+        f = definitions.definition(module)
+        theta, x, dy = self._cast(theta), self._up(x), self._up(dy)
+        if f is None:
+            f, theta, x = self._other(module, torch_unit, theta, x)
+            dy = dy.astype(x.dtype)
+        found = {}
+        for name, worst in wanted.items():
+            at = theta[name] if name else x
+            entries = self._entries(at.shape, worst)
+            if definitions.base(type(module)) is nn.Step or at.dtype.kind != "f":
+                found[name] = dict.fromkeys(
+                    entries, (0.0, 0.0)
+                )  # flat, or nothing to differentiate
+                continue
+            found[name] = {
+                index: self._slope(module, f, theta, x, dy, name, index) for index in entries
+            }
+        return found
+
+    def _slope(self, module, f, theta, x, dy, name: str, index: Index) -> Entry:
+        theta, x, dy, index = _part(module, theta, x, dy, name, index)
+        at = theta[name] if name else x
+
+        def point(value: np.ndarray) -> tuple:
+            return ({**theta, name: value}, x) if name else (theta, value)
+
+        known, rounding = definitions.definition(module) is not None, None
+        if known:
+
+            def rounding(value: np.ndarray, y: np.ndarray) -> np.ndarray:
+                return noise(module, *point(value), y)
+
+        side = None if name else kinks.side_of_module(module, x, index)
+        return derivative(
+            *(kinks.continued(lambda value: f(*point(value)), at, index, side), at, index, dy),
+            scale=_scale(module, theta, x, name, at) if known else None,
+            noise=rounding,
+        )
+
+    def loss(self, criterion: Any, prediction: np.ndarray, target: np.ndarray) -> Value | None:
+        """(loss, error): 0-d, or elementwise with reduction "none". None without a definition."""
+        terms = losses.loss_terms(criterion)
+        if terms is None:
+            return None
+        with np.errstate(all="ignore"):
+            values, errors = terms(self._up(prediction), self._up(target))
+            return _answer(
+                losses.reduced(criterion, values), losses.loss_noise(criterion, values, errors)
+            )
+
+    def dprediction(
+        self,
+        criterion: Any,
+        prediction: np.ndarray,
+        target: np.ndarray,
+        dloss: np.ndarray | None,
+        worst: list[Index],
+    ) -> dict[Index, Entry] | None:
+        """{index: (value, error)} of dLoss/dprediction for these indices and a random draw. dloss:
+        the cotangent, as criterion.backward takes it.
+
+        Without a definition these are differences of manual's forward, where it computes in the
+        working dtype and agrees with its twin's in float64; else None."""
+        p, target = self._up(prediction), self._up(target)
+        terms = losses.loss_terms(criterion, (p, target))
+        if terms is None:
+            return self._dprediction_of_own(criterion, prediction, target, dloss, worst)
+        cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
+        if criterion.reduction == "none" and cotangent.ndim < p.ndim:  # summed over the classes
+            cotangent = np.expand_dims(cotangent, losses.axis(p))
+        cotangent = np.broadcast_to(cotangent, p.shape)
+        apart, found = losses.row_by_row(criterion, p), {}
+        for index in self._entries(p.shape, worst):
+            if isinstance(criterion, nn.BCELoss) and not p[index] * (1 - p[index]) > BCE_FLOOR:
+                found[index] = np.nan, np.nan  # torch's floor, no derivative of the loss
+                continue
+            own = slice(index[0], index[0] + 1) if apart else ...
+            at = (0, *index[1:]) if apart else index
+            side = kinks.side_of_loss(criterion, p, target, index)
+            terms_of_own = _Kept(terms, target[own])
+            f = kinks.continued(terms_of_own, p[own], at, side)
+            found[index] = derivative(f, p[own], at, cotangent[own], noise=terms_of_own.noise)
+        return found
+
+    def _dprediction_of_own(self, criterion, prediction, target, dloss, worst):
+        p, target = self._up(prediction), self._up(target)
+
+        def loss(value: np.ndarray) -> np.ndarray:
+            return np.asarray(copy.deepcopy(criterion).forward(value.copy(), target.copy()))
+
+        try:
+            low, own = (
+                np.array(t, np.float64 if t.dtype.kind == "f" else None) for t in (p, target)
+            )
+            theirs = twin(criterion)(torch.tensor(low), torch.tensor(own)).numpy()
+            value = loss(p)
+        except Exception:  # whatever a loss of somebody's own may raise, or nobody knows its twin
+            return None
+        size = np.abs(theirs).max(initial=0) * 1e-12
+        same = value.dtype == self.dtype and value.shape == theirs.shape
+        if not (same and (np.abs(value - theirs) <= size).all()):
+            return None
+        cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
+        return {
+            index: derivative(loss, p, index, cotangent) for index in self._entries(p.shape, worst)
+        }
+
+    def updated(
+        self, optimizer: Any, group: dict, theta: np.ndarray, g: np.ndarray, state: dict
+    ) -> Value | None:
+        """(θ after the step, error). group: the options before it; state: the witness's own for
+        this parameter, which is changed: {} at first, or its entry in optimizer.state_dict().
+
+        The error is that of the same formula in the next lower precision, scaled; also close by,
+        as a single rounding may be small by chance.
+        """
+        if not optimizers.known(optimizer):
+            return None
+        kept, answer, differ = copy.deepcopy(state), None, 0
+        with np.errstate(all="ignore"):
+            for shift in NEARBY:
+                given = [np.asarray(a).astype(self._long) * (1 + shift) for a in (theta, g)]
+                given = [a.astype(self._lower).astype(self._long) for a in given]
+                given = [theta, g] if answer is None else given
+                states = [state if answer is None else copy.deepcopy(kept), copy.deepcopy(kept)]
+                value, lower = (
+                    optimizers.updated(optimizer, group, *given, own, dtype)
+                    for own, dtype in zip(states, (self._long, self._lower), strict=True)
+                )
+                answer = value if answer is None else answer
+                differ = np.maximum(differ, np.abs(value - lower.astype(self._long)))
+            return _answer(answer, self._scaled_error(answer, differ, theta))
+
+    def clipped(
+        self, clip: Callable, gradients: list[np.ndarray]
+    ) -> tuple[Value | None, list[Value]] | None:
+        """((norm, error) or None, [(clipped, error)]) of a functools.partial of manual.optim's
+        clip_grad_norm_ or clip_grad_value_."""
+        with np.errstate(all="ignore"):
+            found = optimizers.clipped(clip, gradients, self._long)
+            if found is None:
+                return None
+            (total, values), (low_total, lows) = (
+                found,
+                optimizers.clipped(clip, gradients, self._lower),
+            )
+            count = sum(np.size(g) for g in gradients)
+            norm = None
+            if total is not None:
+                error = self._scaled_error(total, abs(total - low_total), total, count)
+                norm = _answer(np.asarray(total), np.asarray(error))
+            return norm, [
+                _answer(v, self._scaled_error(v, np.abs(v - low), v, count))
+                for v, low in zip(values, lows, strict=True)
+            ]
+
+    def rates(self, scheduler: Any, epochs: int) -> list[Entry] | None:
+        """[(lr, error) of each group] after `epochs` calls of its step() in all. scheduler: as it
+        was handed over, before the first step that is judged. None where no closed form is known,
+        or where its present rates are not on it (somebody set them)."""
+        now = optimizers.rates_after(scheduler, scheduler.last_epoch)
+        if now is None:
+            return None
+        own = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
+        if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(own, now, strict=True)):
+            return None
+        eps = np.finfo(float).eps  # as a float; the power and the cosine add far less
+        return [
+            (float(rate), float(eps * (abs(rate) + abs(base))))
+            for rate, base in zip(
+                optimizers.rates_after(scheduler, epochs), scheduler.base_lrs, strict=True
+            )
+        ]
+
+    @property
+    def _eps(self) -> np.floating:
+        return np.finfo(self.dtype).eps
+
+    @property
+    def _long(self) -> np.dtype:
+        return np.dtype(np.longdouble)
+
+    @property
+    def _lower(self) -> np.dtype:
+        better = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
+        return np.dtype(np.float64 if better else np.float32)
+
+    def _scaled_error(self, value, differ, start, count: int = 1) -> np.ndarray:
+        """The error of a value, from what the same in a lower precision differs by and a few units
+        of that, by the ratio of the units."""
+        units = [np.finfo(dtype).eps for dtype in (self._long, self._lower)]
+        size = np.maximum(np.abs(value), np.abs(np.asarray(start).astype(self._long)))
+        return (32 * differ + (8 + np.sqrt(count)) * units[1] * size) * (units[0] / units[1])
+
+    def _up(self, array: np.ndarray) -> np.ndarray:
+        array = np.asarray(array)
+        return array.astype(self.dtype) if array.dtype.kind == "f" else array
+
+    def _cast(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: self._up(value) for name, value in theta.items()}
+
+    def _entries(self, shape: tuple[int, ...], worst: list[Index]) -> list[Index]:
+        """The worst, each once, and a random draw; all of a small tensor."""
+        size = math.prod(shape)
+        flat = range(size)
+        if size > SMALL:
+            flat = self.generator.choice(size, DRAWN, replace=False)
+        drawn = [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
+        entries = list(dict.fromkeys([tuple(int(i) for i in index) for index in worst] + drawn))
+        self.asked += len(entries)
+        self.of += size
+        return entries
+
+    def _other(self, module: Any, torch_unit: torch.nn.Module, theta: dict, x: np.ndarray) -> tuple:
+        """(f, theta, x) for a module without a definition: its own forward, or its twin's."""
+
+        def theirs(theta: dict, x: np.ndarray) -> np.ndarray:
+            unit = copy.deepcopy(torch_unit)  # its buffers and random numbers are used up
+            inner = {
+                name: torch.tensor(
+                    np.asarray(value, np.float64 if value.dtype.kind == "f" else None)
+                )
+                for name, value in theta.items()
+            }
+            given = torch.tensor(x.astype(np.float64) if x.dtype.kind == "f" else x)
+            with torch.no_grad():
+                return torch.func.functional_call(unit, inner, (given,)).numpy().copy()
+
+        def ours(theta: dict, x: np.ndarray) -> np.ndarray:
+            own = copy.deepcopy(module)
+            if hasattr(own, "to"):
+                own.to(x.dtype)
+            for name, p in own.named_parameters():
+                p.data[...] = theta[name]
+                if p.data.dtype != x.dtype:
+                    raise TypeError(f"{name} stays {p.data.dtype}")
+            return np.asarray(own.forward(x.copy()))
+
+        low = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in theta.items()}
+        low_x = x.astype(np.float64) if x.dtype.kind == "f" else x
+        expected = theirs(low, low_x)
+        try:
+            y = ours(theta, x)
+            size = np.abs(expected).max(initial=0) * 1e-12
+            same = y.dtype == self.dtype and y.shape == expected.shape
+            if same and (np.abs(y - expected) <= size).all():
+                return ours, theta, x
+        except Exception:  # whatever a forward of somebody's own may raise: the twin answers
+            pass
+        return theirs, low, low_x
+
+
+class _Kept:
+    """The terms of a loss, whose noise was computed with them."""
+
+    def __init__(self, terms: losses.Terms, target: np.ndarray) -> None:
+        self.terms, self.target = terms, target
+
+    def __call__(self, prediction: np.ndarray) -> np.ndarray:
+        self.last = self.terms(prediction, self.target)
+        return self.last[0]
+
+    def noise(self, prediction: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (self.last if y is self.last[0] else self.terms(prediction, self.target))[1]
+
+
+def _answer(value: np.ndarray, error: np.ndarray) -> Value:
+    value, error = np.asarray(value), np.asarray(error)
+    known = np.isfinite(value) & np.isfinite(error)
+    return np.where(known, value, np.nan), np.where(known, error, np.nan)
+
+
+def _part(module, theta: dict, x: np.ndarray, dy: np.ndarray, name: str, index: Index) -> tuple:
+    """(theta, x, dy, index) of that part of the batch, or of the outputs, that the entry goes into:
+    its row in modules that treat each row for itself, its output of a Linear, its channel of a
+    BatchNorm1d. All where the module is another."""
+    kind = definitions.base(type(module))
+    along_rows = kind in ROWWISE
+    if kind in (nn.Softmax, nn.LogSoftmax) and x.ndim > 1:
+        along_rows = definitions.class_axis(module.dim, x.ndim) % x.ndim > 0
+    if not name and along_rows and x.ndim > 1:
+        row = slice(index[0], index[0] + 1)
+        return theta, x[row], dy[row], (0, *index[1:])
+    if name and kind is nn.Linear:
+        own = slice(index[0], index[0] + 1)
+        theta = {key: value[own] for key, value in theta.items()}
+        return theta, x, dy[..., own], (0, *index[1:])
+    if kind is nn.BatchNorm1d:
+        c = index[0] if name else index[1]
+        own = slice(c, c + 1)
+        theta = {key: value[own] if value.ndim else value for key, value in theta.items()}
+        index = (0,) if name else (index[0], 0, *index[2:])
+        return theta, x[:, own], dy[:, own], index
+    return theta, x, dy, index
+
+
+def _scale(module: Any, theta: dict, x: np.ndarray, name: str, at: np.ndarray) -> float | None:
+    """The length over which the module bends, where it is not max(1, |entry|). One that is affine
+    in its argument never does: the longer the step, the less the rounding of all else counts."""
+    kind = definitions.base(type(module))
+    affine = kind in (nn.Linear, nn.Residual, nn.Identity, nn.Dropout, nn.Flatten) or name
+    if kind is nn.BatchNorm1d and not name and definitions.from_batch(module, theta):
+        return float(np.sqrt(np.var(x) + module.eps))
+    if affine or kind is nn.BatchNorm1d:
+        return LONG * (float(np.abs(at).max()) or 1.0)
+    return None

@@ -1,0 +1,40 @@
+"""One training step of either side, recorded tensor by tensor in causal order."""
+
+from compare.trace.layerwise import layerwise_step
+from compare.trace.manual_side import StepError, manual_step
+from compare.trace.step import (
+    LBFGS,
+    RESIDUALS,
+    Draw,
+    Run,
+    Tensor,
+    Unit,
+    cotangent,
+    dotted,
+    lbfgs_state,
+    own_parameters,
+    prediction_row,
+    units,
+)
+from compare.trace.torch_side import Passage, TorchStep, torch_step
+
+__all__ = [
+    "LBFGS",
+    "RESIDUALS",
+    "Draw",
+    "Passage",
+    "Run",
+    "StepError",
+    "Tensor",
+    "TorchStep",
+    "Unit",
+    "cotangent",
+    "dotted",
+    "layerwise_step",
+    "lbfgs_state",
+    "manual_step",
+    "own_parameters",
+    "prediction_row",
+    "torch_step",
+    "units",
+]

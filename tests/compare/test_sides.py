@@ -1,0 +1,379 @@
+"""A network of one's own with its torch twin handed over."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import torch_ref
+from compare import compare
+from manual import nn, optim
+
+DTYPES = [np.float64, np.float32]
+TORCH = {np.float64: torch.float64, np.float32: torch.float32}
+
+
+class LayerNorm:
+    """By hand, without any base: forward, backward and named_parameters are all there is."""
+
+    def __init__(self, n, dtype=np.float64):
+        g = np.random.default_rng(0)
+        self.weight, self.bias = (nn.Parameter(g.normal(size=n).astype(dtype)) for _ in range(2))
+
+    def named_parameters(self):
+        return [("weight", self.weight), ("bias", self.bias)]
+
+    def forward(self, x):
+        d = x - x.mean(-1, keepdims=True)
+        inverse = 1 / np.sqrt((d * d).mean(-1, keepdims=True) + x.dtype.type(1e-5))
+        self.saved = d * inverse, inverse
+        return d * inverse * self.weight.data + self.bias.data
+
+    def backward(self, dy):
+        z, inverse = self.saved
+        self.weight.grad, self.bias.grad = (dy * z).sum(0), dy.sum(0)
+        dz = dy * self.weight.data
+        inner = dz - dz.mean(-1, keepdims=True) - z * (dz * z).mean(-1, keepdims=True)
+        return inner * inverse
+
+
+class Trainable:
+    """Something with data and a gradient, and no more."""
+
+    def __init__(self, data):
+        self.data, self.grad = data, None
+
+
+class Scale:
+    """y = w x, with a parameter that is none of manual's."""
+
+    def __init__(self, n, dtype=np.float64):
+        self.w = Trainable(np.linspace(0.5, 2, n).astype(dtype))
+
+    def named_parameters(self):
+        yield "w", self.w
+
+    def forward(self, x):
+        self.x = x
+        return self.w.data * x
+
+    def backward(self, dy):
+        self.w.grad = (dy * self.x).sum(0)
+        return dy * self.w.data
+
+
+class TorchScale(torch.nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(n))
+
+    def forward(self, x):
+        return self.w * x
+
+
+def data(dtype=np.float64, n_in=4, n_out=4, n=6):
+    g = np.random.default_rng(5)
+    return [g.normal(size=(n, k)).astype(dtype) for k in (n_in, n_out)]
+
+
+def linear(n_in, n_out, dtype=np.float64, seed=0):
+    return nn.Linear(n_in, n_out, dtype=dtype, generator=np.random.default_rng(seed))
+
+
+# What passes.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_class_of_ones_own_is_proven_over_several_steps(dtype):
+    """Its twin's values, and its dtype, do not matter."""
+    net, theirs = LayerNorm(4, dtype), torch.nn.LayerNorm(4)
+    optimizer = optim.Adam([p for _, p in net.named_parameters()], lr=0.01)
+    options = {"optimizer": optimizer, "steps": 4, "twin": theirs}
+    comparison = compare(net, nn.MSELoss(), *data(dtype), **options)
+    assert comparison.passed, comparison
+    rows = ["x", "activation", "loss", "d_activation", "grad.weight", "grad.bias", "d_x"]
+    rows += ["updated.weight", "updated.bias"]
+    assert list(comparison.frame["name"]) == 4 * rows
+    assert (theirs.weight == 1).all()
+    assert theirs.weight.dtype == torch.float32
+    assert comparison.frame.oracle[comparison.frame["name"] == "d_x"].notna().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_parameter_needs_data_and_a_gradient_alone(dtype):
+    comparison = compare(Scale(4, dtype), nn.MSELoss(), *data(dtype), twin=TorchScale(4))
+    assert comparison.passed, comparison
+    assert "grad.w" in set(comparison.frame["name"])
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        self.saved = (x,)
+        return x * x
+
+    def backward(self, dy):
+        (x,) = self.recall()
+        return 2 * x * dy
+
+
+class WrongSquare(Square):
+    def backward(self, dy):
+        return super().backward(dy) / 2
+
+
+class TorchSquare(torch.nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+class HalfSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return x * dy
+
+
+class WrongTorchSquare(torch.nn.Module):
+    def forward(self, x):
+        return HalfSlope.apply(x)
+
+
+def chain(square, dtype=np.float64):
+    inner = nn.Sequential(linear(5, 3, dtype), square())
+    return nn.Sequential(linear(4, 5, dtype), nn.BatchNorm1d(5, dtype=dtype), inner)
+
+
+def torch_chain(square):
+    inner = torch.nn.Sequential(torch.nn.Linear(5, 3), square())
+    return torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.BatchNorm1d(5), inner)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sequential_with_a_child_of_ones_own_is_judged_part_by_part(dtype):
+    net, theirs = chain(Square, dtype), torch_chain(TorchSquare)
+    options = {"optimizer": optim.SGD(net.parameters(), lr=0.01), "steps": 3, "twin": theirs}
+    kept = copy.deepcopy(theirs.state_dict())
+    comparison = compare(net, nn.MSELoss(), *data(dtype, 4, 3), **options, allow_vacuous=["*"])
+    assert comparison.passed, comparison
+    rows = {"activation.0", "activation.1", "activation.2.0", "activation.2.1", "grad.2.0.weight"}
+    assert rows | {"buffer.1.running_var"} <= set(comparison.frame["name"])
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(value, kept[name]), name
+    assert type(theirs[2]) is torch.nn.Sequential
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in theirs.modules())
+
+
+def test_whose_part_is_wrong_is_known_without_a_definition(only):
+    given = nn.MSELoss(), *data(np.float64, 4, 3)
+    comparison = compare(chain(WrongSquare), *given, twin=torch_chain(TorchSquare))
+    assert only(comparison) == ("d_activation.2.0", "mismatch", "manual")
+    comparison = compare(chain(Square), *given, twin=torch_chain(WrongTorchSquare))
+    assert only(comparison) == ("d_activation.2.0", "mismatch", "torch")
+    comparison = compare(chain(WrongSquare), *given, twin=torch_chain(WrongTorchSquare))
+    assert only(comparison) == ("d_activation.2.0", "mismatch", "both")
+
+
+class TorchWhole(torch.nn.Module):
+    """Parameters of the same names in a module that is no Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        for name, module in torch_chain(TorchSquare).named_children():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self._modules["2"](self._modules["1"](self._modules["0"](x)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_twin_of_another_structure_is_one_unit(dtype, first):
+    net = chain(Square, dtype)
+    options = {"optimizer": optim.SGD(net.parameters(), lr=0.01), "steps": 3, "twin": TorchWhole()}
+    given = nn.MSELoss(), *data(dtype, 4, 3)
+    comparison = compare(net, *given, **options, allow_vacuous=["*"])
+    assert comparison.passed, comparison
+    names = set(comparison.frame["name"])
+    assert {"activation", "d_x", "grad.2.0.weight", "buffer.1.running_mean"} <= names
+    assert "activation.0" not in names
+    wrong = chain(WrongSquare, dtype)
+    row, _, blame = first(compare(wrong, *given, twin=TorchWhole(), allow_vacuous=["*"]))
+    assert row.startswith("grad.")
+    assert blame == "manual"
+
+
+def test_the_training_shortcut_of_a_network_as_one_unit_is_proven_too(monkeypatch, first):
+    net = chain(Square)
+    monkeypatch.setattr(nn.Sequential, "backward_parameters", lambda self, dy: None)
+    comparison = compare(
+        net, nn.MSELoss(), *data(np.float64, 4, 3), twin=TorchWhole(), allow_vacuous=["*"]
+    )
+    row, _, blame = first(comparison)
+    assert row == "grad.0.weight (backward_parameters)"
+    assert blame == "manual"
+
+
+def test_a_twin_of_known_modules_may_be_handed_over_too():
+    net = nn.Sequential(linear(4, 3), nn.Residual(linear(3, 3, seed=1)), nn.Tanh())
+    assert compare(net, nn.MSELoss(), *data(np.float64, 4, 3), twin=torch_ref.twin(net)).passed
+
+
+# What must be rejected, and what does not fit.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("entry", ["weight", "bias"])
+def test_a_gradient_that_is_off_in_a_class_of_ones_own_is_caught(monkeypatch, entry, dtype, only):
+    right = LayerNorm.backward
+
+    def off(self, dy):
+        dx = right(self, dy)
+        getattr(self, entry).grad[1] *= 1 + (1e-2 if dtype == np.float32 else 1e-6)
+        return dx
+
+    monkeypatch.setattr(LayerNorm, "backward", off)
+    comparison = compare(
+        LayerNorm(4, dtype), nn.MSELoss(), *data(dtype), twin=torch.nn.LayerNorm(4)
+    )
+    assert only(comparison) == (f"grad.{entry}", "mismatch", "manual")
+
+
+WRONG_GRADIENTS = {
+    "another shape": (lambda g: g[None], "shape"),
+    "one that broadcasts": (lambda g: g[:1], "shape"),
+    "a number": (lambda g: g.sum(), "shape"),
+    "another dtype": (lambda g: g.astype(np.float32), "dtype"),
+    "none": (lambda g: None, "missing"),
+    "not a number": (lambda g: g * np.nan, "nonfinite"),
+    "infinite": (lambda g: g * np.inf, "nonfinite"),
+    "one not a number": (lambda g: np.where(np.arange(4) == 2, np.nan, g), "nonfinite"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_GRADIENTS)
+def test_a_gradient_of_another_kind_is_caught(monkeypatch, wrong, only):
+    spoil, verdict = WRONG_GRADIENTS[wrong]
+    right = Scale.backward
+
+    def spoilt(self, dy):
+        dx = right(self, dy)
+        self.w.grad = spoil(self.w.grad)
+        return dx
+
+    monkeypatch.setattr(Scale, "backward", spoilt)
+    comparison = compare(Scale(4), nn.MSELoss(), *data(), twin=TorchScale(4))
+    assert only(comparison) == ("grad.w", verdict, "manual")
+
+
+@pytest.mark.parametrize("wrong", WRONG_GRADIENTS)
+def test_a_dx_of_another_kind_is_caught(monkeypatch, wrong, first):
+    spoil, verdict = WRONG_GRADIENTS[wrong]
+    right = Scale.backward
+    monkeypatch.setattr(Scale, "backward", lambda self, dy: spoil(right(self, dy)))
+    comparison = compare(Scale(4), nn.MSELoss(), *data(), twin=TorchScale(4))
+    assert first(comparison) == ("d_x", verdict, "manual")
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [torch.nn.LayerNorm(5), torch.nn.LayerNorm(4, bias=False), TorchScale(4), torch.nn.Tanh()],
+)
+def test_parameters_that_do_not_fit_are_an_error(theirs):
+    with pytest.raises(ValueError, match=r"the network's parameters are .*weight.*, the twin's {"):
+        compare(LayerNorm(4), nn.MSELoss(), *data(), twin=theirs)
+
+
+def test_buffers_that_do_not_fit_are_an_error():
+    net = nn.BatchNorm1d(4, dtype=np.float64)
+    theirs = torch.nn.BatchNorm1d(4, track_running_stats=False)
+    with pytest.raises(ValueError, match="the twin has no buffer 'running_mean' of shape"):
+        compare(net, nn.MSELoss(), *data(), twin=theirs)
+
+
+def test_a_buffer_that_manual_has_not_is_missing(first):
+    class Bare(LayerNorm):
+        pass
+
+    class Counts(torch.nn.LayerNorm):
+        def __init__(self):
+            super().__init__(4)
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x):
+            self.seen += len(x)
+            return super().forward(x)
+
+    comparison = compare(Bare(4), nn.MSELoss(), *data(), twin=Counts())
+    assert first(comparison) == ("buffer.seen", "missing", "manual")
+
+
+# A loss of one's own, for which there is no definition.
+
+
+class Quartic(nn.Criterion):
+    """Σ (ŷ − y)⁴."""
+
+    factor = 4
+
+    def __init__(self):
+        super().__init__("sum")
+
+    def forward(self, prediction, target):
+        self.saved = (prediction - target,)
+        return (self.saved[0] ** 4).sum()
+
+    def backward(self, dloss=None):
+        (d,) = self.recall()
+        return self.factor * d**3
+
+
+class FourForThree(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, d):
+        ctx.save_for_backward(d)
+        return (d**4).sum()
+
+    @staticmethod
+    def backward(ctx, dloss):
+        (d,) = ctx.saved_tensors
+        return 3 * d**3 * dloss
+
+
+class TorchQuartic(torch.nn.Module):
+    wrong = False
+
+    def forward(self, prediction, target):
+        d = prediction - target
+        return FourForThree.apply(d) if self.wrong else (d**4).sum()
+
+
+@torch_ref.twin.register
+def _(criterion: Quartic) -> torch.nn.Module:
+    return TorchQuartic()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_loss_of_ones_own_is_proven(dtype):
+    net = linear(4, 4, dtype)
+    comparison = compare(net, Quartic(), *data(dtype))
+    assert comparison.passed, comparison
+    frame = comparison.frame.set_index("name")
+    asked = frame.loc["d_activation"]
+    assert asked.oracle == pytest.approx(asked.torch, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_who_is_wrong_in_a_loss_of_ones_own(monkeypatch, dtype, only):
+    given = linear(4, 4, dtype), Quartic(), *data(dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(Quartic, "factor", 3)
+        assert only(compare(*given)) == ("d_activation", "mismatch", "manual")
+        patch.setattr(TorchQuartic, "wrong", True)
+        assert only(compare(*given)) == ("d_activation", "mismatch", "both")
+    monkeypatch.setattr(TorchQuartic, "wrong", True)
+    assert only(compare(*given)) == ("d_activation", "mismatch", "torch")

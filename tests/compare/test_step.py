@@ -1,0 +1,393 @@
+"""A step as it is in training: what no layer by itself shows, and trajectories."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from compare import EquivalenceError, assert_equivalent, compare
+from compare.cases import cases
+from manual import nn, optim
+
+DTYPES = [np.float64, np.float32]
+
+
+# Every instance by itself is right, and so is every layer fed with torch's values.
+
+
+def lent(value, lender):
+    """One array of the class, with this value, which the next of that shape overwrites."""
+    key = value.shape, value.dtype
+    array = lender.arrays.setdefault(key, np.empty_like(value))
+    array[...] = value
+    return array
+
+
+class OneBuffer(nn.Tanh):
+    """Returns what the next forward of any instance overwrites."""
+
+    arrays = {}  # noqa: RUF012
+
+    def forward(self, x):
+        return lent(super().forward(x), OneBuffer)
+
+
+class OneGradient(nn.Tanh):
+    """Its backward returns what the next backward of any instance overwrites."""
+
+    arrays = {}  # noqa: RUF012
+
+    def backward(self, dy):
+        return lent(super().backward(dy), OneGradient)
+
+
+class BiasOnlyOnTheWay(nn.Linear):
+    """Its bias has a gradient only where dx is asked for, too."""
+
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.bias.grad = dy.sum(0)
+        return dx
+
+    def backward_parameters(self, dy):
+        super().backward_parameters(dy)
+        self.bias.grad = None
+
+
+class ZeroBias(BiasOnlyOnTheWay):
+    def backward_parameters(self, dy):
+        super().backward_parameters(dy)
+        self.bias.grad = np.zeros_like(self.bias.data)
+
+
+class SkipsInTraining(nn.Sequential):
+    def backward_parameters(self, dy):
+        for module in list(self)[:1:-1]:
+            dy = module.backward(dy)
+        self[0].backward_parameters(dy)
+
+
+class LazyInTraining(nn.Sequential):
+    """As fast as can be."""
+
+    def backward_parameters(self, dy):
+        for module in list(self)[:0:-1]:
+            dy = module.backward(dy)
+
+
+def net_of(dtype, activation=nn.Tanh, linear=nn.Linear, net=nn.Sequential):
+    g = np.random.default_rng(1)
+
+    def layer(kind=nn.Linear):
+        return kind(4, 4, dtype=dtype, generator=g)
+
+    made = net(
+        *(layer(linear), activation(), layer(), activation()),
+        *(nn.Residual(nn.Sequential(activation(), layer())), activation()),
+    )
+    x, y = (g.normal(size=(6, 4)).astype(dtype) for _ in range(2))
+    return made, nn.MSELoss(), x, y
+
+
+END = "(end to end)"
+TRAINED = "(backward_parameters)"
+WHOLE = {
+    "outputs in one buffer": ({"activation": OneBuffer}, f"activation.1 {END}", "mismatch"),
+    "gradients in one buffer": (
+        {"activation": OneGradient},
+        f"d_activation.3 {END}",
+        "mismatch",
+    ),
+    "bias forgotten in training": (
+        {"linear": BiasOnlyOnTheWay},
+        f"grad.0.bias {TRAINED}",
+        "nonfinite",
+    ),
+    "bias zero in training": ({"linear": ZeroBias}, f"grad.0.bias {TRAINED}", "mismatch"),
+    "a layer skipped in training": (
+        {"net": SkipsInTraining},
+        f"grad.0.weight {TRAINED}",
+        "mismatch",
+    ),
+    "the first layer left out in training": (
+        {"net": LazyInTraining},
+        f"grad.0.weight {TRAINED}",
+        "nonfinite",
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mistake", WHOLE)
+def test_what_no_layer_shows_is_caught_end_to_end(mistake, dtype, only):
+    parts, row, verdict = WHOLE[mistake]
+    comparison = compare(*net_of(dtype, **parts))
+    assert only(comparison) == (row, verdict, "manual")
+    assert row in str(comparison)
+
+
+class Counting(nn.Tanh):
+    """Right only in its first forward: of this instance, or (`everywhere`) of all."""
+
+    everywhere = False
+    calls = 0
+
+    def forward(self, x):
+        if self.everywhere:
+            Counting.calls += 1
+        else:
+            self.calls = self.calls + 1
+        return super().forward(x) * (1 if self.calls == 1 else x.dtype.type(1.01))
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    monkeypatch.setattr(Counting, "calls", 0)
+    return Counting
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_second_forward_that_differs_is_caught(counting, dtype, first):
+    net, *given = net_of(dtype)
+    net = nn.Sequential(net[0], counting(), net[2])
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    comparison = compare(net, *given, optimizer=optimizer, steps=3)
+    assert first(comparison) == ("activation.1", "mismatch", "manual")
+    assert comparison.failures.iloc[0].step == 2
+
+
+def test_a_second_forward_of_another_copy_that_differs_is_caught(monkeypatch, counting, first):
+    monkeypatch.setattr(counting, "everywhere", True)
+    net, *given = net_of(np.float64)
+    comparison = compare(nn.Sequential(net[0], counting(), net[2]), *given)
+    assert first(comparison) == (f"activation.1 {END}", "mismatch", "manual")
+
+
+def test_what_raises_end_to_end_alone_is_named(monkeypatch, first):
+    calls = []
+
+    def only_once(self, x):
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("once is enough")
+        return forward(self, x)
+
+    net, *given = net_of(np.float64)
+    net = nn.Sequential(net[0], nn.Tanh(), net[2])
+    forward = nn.Tanh.forward
+    monkeypatch.setattr(nn.Tanh, "forward", only_once)
+    comparison = compare(net, *given)
+    assert first(comparison) == (f"activation.1 {END}", "missing", "manual")
+    assert "manual raised ValueError: once is enough" in str(comparison)
+
+
+def test_what_a_layer_shows_is_not_said_twice(monkeypatch, only):
+    monkeypatch.setattr(nn.MSELoss, "forward", wrong_loss)
+    assert only(compare(*net_of(np.float64))) == ("loss", "mismatch", "manual")
+
+
+def wrong_loss(self, prediction, target):
+    self.saved = (prediction - target,)
+    return ((prediction - target) ** 2).sum()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_correct_pairs_have_rows_of_layers_only(dtype):
+    for case in cases(np.dtype(dtype), np.random.default_rng(3)):
+        if case.subject not in ("Residual", "Adam"):
+            continue
+        options = {"optimizer": case.optimizer, "steps": case.steps, "oracle": False}
+        frame = compare(case.net, case.criterion, case.x, case.y, **options).frame
+        assert not frame["name"].str.contains(r"[( ]").any(), case.name
+
+
+# Trajectories.
+
+
+def small(dtype, kind=optim.SGD, **options):
+    g = np.random.default_rng(0)
+    net = nn.Sequential(
+        nn.Linear(3, 4, dtype=dtype, generator=g),
+        nn.Tanh(),
+        nn.Linear(4, 2, dtype=dtype, generator=g),
+    )
+    x, y = (g.normal(size=(5, n)).astype(dtype) for n in (3, 2))
+    return net, nn.MSELoss(), x, y, kind(net.parameters(), **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("kind", "options"), [(optim.SGD, {"lr": 0.1, "momentum": 0.9}), (optim.Adam, {"lr": 0.01})]
+)
+def test_a_hundred_steps_of_a_correct_pair_pass(kind, options, dtype):
+    *given, optimizer = small(dtype, kind, **options)
+    comparison = compare(*given, optimizer=optimizer, steps=100, oracle=False)
+    assert comparison.passed, comparison
+    assert list(comparison.frame.step.unique()) == list(range(1, 101))
+
+
+class FromStep37(optim.SGD):
+    """From its 37th step on a little too far, with the last bias alone."""
+
+    steps = 0
+
+    def step(self):
+        super().step()
+        self.steps = self.steps + 1
+        if self.steps >= 37:
+            bias = self.param_groups[0]["params"][3]
+            bias.data[...] -= bias.dtype.type(0.01) * self.param_groups[0]["lr"] * bias.grad
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_step_and_the_tensor_at_which_two_sides_part_are_named(dtype, first):
+    *given, optimizer = small(dtype, FromStep37, lr=0.1)
+    comparison = compare(*given, optimizer=optimizer, steps=40, oracle=False)
+    assert first(comparison) == ("updated.2.bias", "mismatch", "manual")
+    assert comparison.failures.iloc[0].step == 37
+    assert list(comparison.failures.step) == [37, 38, 39, 40]
+    assert "step 37" in str(comparison)
+    assert "updated.2.bias" in str(comparison)
+
+
+class FromStep5(nn.Tanh):
+    """A cache that runs over."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        return super().forward(x)
+
+    def backward(self, dy):
+        return super().backward(dy) * (1 if self.calls < 5 else dy.dtype.type(1.01))
+
+
+def test_a_layer_that_is_wrong_later_is_named_with_its_step(first):
+    net, *given, _ = small(np.float64)
+    net = nn.Sequential(net[0], FromStep5(), net[2])
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    comparison = compare(net, *given, optimizer=optimizer, steps=7, oracle=False)
+    assert first(comparison) == ("d_activation.0", "mismatch", "manual")
+    assert list(comparison.failures.step) == [5, 6, 7]
+
+
+# What is given stays as it is, and what does not go together is refused.
+
+
+def state_of(*things):
+    """All that can be seen of them, to the bit."""
+    found = []
+    for thing in things:
+        if isinstance(thing, np.ndarray):
+            found.append((thing.dtype, thing.shape, thing.tobytes(), thing.flags.writeable))
+        elif isinstance(thing, nn.Parameter):
+            found += state_of(thing.data, thing.grad)
+        elif isinstance(thing, torch.Tensor):
+            grad = None if thing.grad is None else thing.grad.numpy()
+            found += state_of(thing.detach().numpy(), grad)
+        elif isinstance(thing, np.random.Generator):
+            found.append(str(thing.bit_generator.state))
+        elif isinstance(thing, dict):
+            found += [list(thing), *state_of(*thing.values())]
+        elif isinstance(thing, list | tuple):
+            found += [len(thing), *state_of(*thing)]
+        elif isinstance(thing, torch.nn.Module):
+            found += [thing.training, *state_of(dict(thing.named_parameters()))]
+            found += state_of(dict(thing.named_buffers()))
+            found += [str(thing), *map(type, thing.modules())]
+            found += [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in thing.modules()]
+        elif hasattr(thing, "__dict__") and not isinstance(thing, type):
+            found += [type(thing), *state_of(vars(thing))]
+        else:
+            found.append(thing)
+    return found
+
+
+@pytest.mark.parametrize("own_twin", [False, True])
+def test_everything_given_is_left_as_it_was(own_twin):
+    g = np.random.default_rng(0)
+    generator = np.random.default_rng(1)
+    layers = [nn.Linear(3, 4, generator=g), nn.BatchNorm1d(4), nn.Linear(4, 2, generator=g)]
+    if not own_twin:
+        layers.insert(2, nn.Dropout(0.3, generator))
+    net = nn.Sequential(*layers)
+    x, y = g.normal(size=(6, 3)).astype(np.float32), g.integers(0, 2, 6)
+    criterion = nn.CrossEntropyLoss(weight=np.float32([1, 2]))
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    scheduler = optim.StepLR(optimizer, 2)
+    clip = partial(optim.clip_grad_norm_, max_norm=0.1)
+    criterion(net(x), y)  # everything has begun
+    net.backward(criterion.backward())
+    optimizer.step()
+    scheduler.step()
+    given = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
+    )
+    given(torch.randn(6, 3)).sum().backward()
+    twin = given if own_twin else None
+    things = [net, criterion, optimizer, scheduler, x, y, generator, given, clip.keywords]
+    before, torch_state = state_of(*things), torch.get_rng_state()
+    numpy_state = str(np.random.get_state())  # noqa: NPY002
+    kept = copy.deepcopy(net.state_dict())
+    options = {"optimizer": optimizer, "scheduler": scheduler, "clip": clip, "steps": 3}
+    comparison = compare(net, criterion, x, y, **options, seed=4, twin=twin, allow_vacuous=["*"])
+    assert comparison.passed, comparison
+    assert state_of(*things) == before
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert str(np.random.get_state()) == numpy_state  # noqa: NPY002
+    for name, value in kept.items():
+        np.testing.assert_array_equal(value, net.state_dict()[name])
+    assert x.flags.writeable
+    again = compare(net, criterion, x, y, **options, seed=4, twin=twin, allow_vacuous=["*"])
+    assert again.frame.equals(comparison.frame)
+
+
+def test_a_failure_too_leaves_everything_as_it_was(monkeypatch):
+    net, *given = net_of(np.float64)
+    monkeypatch.setattr(nn.Tanh, "backward", lambda self, dy: dy / 0)
+    before = state_of(net, *given)
+    with pytest.raises(EquivalenceError):
+        assert_equivalent(net, *given)
+    assert state_of(net, *given) == before
+
+
+def test_methods_of_an_instances_own_are_kept():
+    """A forward that is an attribute of the instance is run, and is still there afterwards."""
+
+    class Chosen(nn.Module):
+        def __init__(self):
+            self.forward, self.backward = np.negative, np.negative
+
+    g = np.random.default_rng(0)
+    net = Chosen()
+    given = net, nn.MSELoss(), g.normal(size=(4, 3)), g.normal(size=(4, 3))
+
+    class Negative(torch.nn.Module):
+        def forward(self, x):
+            return -x
+
+    assert compare(*given, twin=Negative()).passed
+    assert net.forward is np.negative
+
+
+@pytest.mark.parametrize("patterns", ["*", "grad.0.bias", ""])
+def test_a_pattern_alone_is_no_list_of_patterns(patterns):
+    with pytest.raises(TypeError, match="allow_vacuous must be a list of patterns"):
+        compare(*net_of(np.float64), allow_vacuous=patterns)
+
+
+@pytest.mark.parametrize("wrong", [nn.Tanh(), torch.nn.Tanh, "Tanh", 3])
+def test_a_twin_that_is_no_torch_module_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"twin must be a torch\.nn\.Module, got "):
+        compare(*net_of(np.float64), twin=wrong)
+
+
+def test_another_dtype_than_the_networks_is_refused():
+    net, criterion, x, y = net_of(np.float64)
+    with pytest.raises(TypeError, match=r"x is float32, but the network's '0.weight' is float64"):
+        compare(net, criterion, x.astype(np.float32), y.astype(np.float32))
+    with pytest.raises(TypeError, match="x must be float32 or float64, got int64"):
+        compare(net, criterion, x.astype(int), y)

@@ -1,0 +1,204 @@
+"""Bugs in the losses over classes."""
+
+from functools import cache
+from typing import Any
+
+from compare.cases.case import Draw
+from manual import nn
+from tests.planted.bug import Arguments, Bug, Case, edited
+
+
+@cache
+def classes(
+    *,
+    log: bool = False,
+    n: int = 6,
+    ignored: bool = False,
+    weighted: bool = False,
+    size: float = 2.0,
+    **options: Any,
+) -> Case:
+    """CrossEntropyLoss, or NLLLoss after LogSoftmax, of four classes."""
+
+    def case(draw: Draw) -> Arguments:
+        x, y = draw.dtype.type(size) * draw.normal(n, 4), draw.generator.integers(0, 4, n)
+        if ignored:
+            y[:2] = -100
+        own = {"weight": draw.uniform(0.5, 2, 4)} if weighted else {}
+        if log:
+            net, criterion = nn.LogSoftmax(1), nn.NLLLoss(**options, **own)
+        else:
+            net, criterion = nn.Identity(), nn.CrossEntropyLoss(**options, **own)
+        return {"net": net, "criterion": criterion, "x": x, "y": y}
+
+    return case
+
+
+@cache
+def probabilities(**options: Any) -> Case:
+    """CrossEntropyLoss whose targets are probabilities."""
+
+    def case(draw: Draw) -> Arguments:
+        y = draw.uniform(0, 1, 6, 4)
+        y /= y.sum(axis=1, keepdims=True)
+        criterion = nn.CrossEntropyLoss(**options)
+        return {"net": nn.Identity(), "criterion": criterion, "x": 2 * draw.normal(6, 4), "y": y}
+
+    return case
+
+
+def pixels(draw: Draw) -> Arguments:
+    """CrossEntropyLoss at every place of an (N, C, d) prediction, one loss for each."""
+    x, y = draw.normal(3, 4, 3), draw.generator.integers(0, 4, (3, 3))
+    criterion = nn.CrossEntropyLoss(reduction="none")
+    return {"net": nn.Identity(), "criterion": criterion, "x": x, "y": y}
+
+
+CE, NLL = nn.CrossEntropyLoss, nn.NLLLoss
+DLOSS = "self._dlosses(dloss, t, divisor, axis)"
+
+BUGS = [
+    # CrossEntropyLoss
+    Bug(
+        "CrossEntropyLoss",
+        "the gradient not divided by the batch",
+        edited(CE.backward, DLOSS, "self._dlosses(dloss, t, 1, axis)"),
+        classes(),
+        "d_activation",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "onehot(y) − p for p − onehot(y)",
+        edited(CE.backward, f"dz *= {DLOSS}", f"dz *= -{DLOSS}"),
+        classes(),
+        "d_activation",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "onehot(y) forgotten in the gradient",
+        edited(CE.backward, "dz += t * np.expm1(log_p)", "dz += t * p"),
+        classes(),
+        "d_activation",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "the softmax of the gradient over the batch (square)",
+        edited(CE.forward, "p /= p.sum(axis=axis", "p /= p.sum(axis=0"),
+        classes(n=4),
+        "d_activation",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "ε/(C − 1) in the smoothed target",
+        edited(CE._from_indices, "epsilon / x.shape[axis]", "epsilon / (x.shape[axis] - 1)"),
+        classes(label_smoothing=0.1),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "1 for 1 − ε in the smoothed target",
+        edited(CE._from_indices, "(1 - epsilon) * w", "w"),
+        classes(label_smoothing=0.1),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "the class weight of the target for the whole smoothed target",
+        edited(
+            CE._from_indices,
+            "self._weighted(np.expand_dims(present, axis), axis)",
+            "np.expand_dims(w, axis)",
+        ),
+        classes(label_smoothing=0.1, weighted=True),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "ignored positions counted by the mean",
+        edited(CE._from_indices, "np.count_nonzero(counts)", "counts.size"),
+        classes(ignored=True),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "ignored positions taken for class 0",
+        edited(CE._from_indices, "counts.astype(x.dtype)", "np.ones(y.shape, x.dtype)"),
+        classes(ignored=True),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "the weighted mean divided by the number of positions",
+        edited(CE._from_indices, "else w.sum()", "else w.size"),
+        classes(weighted=True),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "the maximum not subtracted: ∞ − ∞",
+        edited(
+            CE.forward, "prediction - prediction.max(axis=axis, keepdims=True)", "prediction.copy()"
+        ),
+        classes(size=1e4),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "smoothing forgotten for probabilities",
+        edited(
+            CE._from_probabilities, "(1 - epsilon) * y + epsilon / classes if epsilon else y", "y"
+        ),
+        probabilities(label_smoothing=0.1),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "for probabilities the mean over positions and classes",
+        edited(CE._from_probabilities, "z.size // classes", "z.size"),
+        probabilities(),
+        "loss",
+    ),
+    Bug(
+        "CrossEntropyLoss",
+        "the cotangents of the places at the wrong axis",
+        edited(CE._dlosses, "np.expand_dims(dloss, axis)", "np.expand_dims(dloss.T, axis)"),
+        pixels,
+        "d_activation",
+    ),
+    # NLLLoss
+    Bug(
+        "NLLLoss",
+        "the loss without its minus",
+        edited(NLL._loss, "losses = -terms", "losses = terms"),
+        classes(log=True),
+        "loss",
+    ),
+    Bug(
+        "NLLLoss",
+        "the gradient without its minus",
+        edited(NLL.backward, "return -t *", "return t *"),
+        classes(log=True),
+        "d_activation",
+    ),
+    Bug(
+        "NLLLoss",
+        "the gradient not divided by the batch",
+        edited(NLL.backward, DLOSS, "self._dlosses(dloss, t, 1, axis)"),
+        classes(log=True),
+        "d_activation",
+    ),
+    Bug(
+        "NLLLoss",
+        "the weighted mean divided by the number of positions",
+        edited(NLL._from_indices, "else w.sum()", "else w.size"),
+        classes(log=True, weighted=True),
+        "loss",
+    ),
+    Bug(
+        "NLLLoss",
+        "the sum in place of the mean",
+        edited(NLL._loss, "losses.sum() / divisor", "losses.sum()"),
+        classes(log=True),
+        "loss",
+    ),
+]

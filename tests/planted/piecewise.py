@@ -1,0 +1,180 @@
+"""Bugs in the activations made of straight pieces: above all, at their kinks."""
+
+from compare.cases.case import Draw
+from manual import nn
+from tests.planted.bug import Arguments, Bug, edited, together
+from tests.planted.cases import alone, between, declared, onto, trained
+
+FORWARD, BACKWARD = "activation.1", "d_activation.0"
+
+
+def ties(draw: Draw) -> Arguments:
+    """Maxout of pairs of which several are equal."""
+    x = draw.normal(6, 4, 2)
+    x[::2, :, 1] = x[::2, :, 0]
+    return onto(draw, nn.Maxout(2), x.reshape(6, 8), nn.HalfSquaredError())
+
+
+PASS_ON = "np.where(y <= 0, dy.dtype.type(0), dy)"
+
+BUGS = [
+    # ReLU
+    Bug(
+        "ReLU",
+        "slope 1 at exactly 0",
+        together(
+            edited(nn.ReLU.forward, "self.saved = (y,)", "self.saved = (x,)"),
+            edited(nn.ReLU.backward, "y <= 0", "y < 0"),
+        ),
+        alone(nn.ReLU),
+        "d_x",
+    ),
+    Bug(
+        "ReLU",
+        "the absolute value",
+        edited(nn.ReLU.forward, "np.maximum(x, 0)", "np.abs(x)"),
+        between(nn.ReLU),
+        FORWARD,
+    ),
+    Bug(
+        "ReLU",
+        "dy goes through everywhere",
+        edited(nn.ReLU.backward, PASS_ON, "dy"),
+        between(nn.ReLU),
+        BACKWARD,
+    ),
+    Bug(
+        "ReLU",
+        "cut off where dy is negative, not y",
+        edited(nn.ReLU.backward, "y <= 0", "dy <= 0"),
+        between(nn.ReLU),
+        BACKWARD,
+    ),
+    Bug(
+        "ReLU",
+        "the mask of the first forward, ever after",
+        edited(nn.ReLU.forward, "self.saved = ", "self.saved = self.saved or "),
+        trained(between(nn.ReLU), steps=3, lr=1.0),
+        BACKWARD,
+        step=2,
+    ),
+    # LeakyReLU
+    Bug(
+        "LeakyReLU",
+        "slope 1 at exactly 0",
+        edited(nn.LeakyReLU.forward, "x > 0", "x >= 0"),
+        alone(nn.LeakyReLU, negative_slope=0.3),
+        "d_x",
+    ),
+    Bug(
+        "LeakyReLU",
+        "nothing leaks in the backward",
+        edited(
+            nn.LeakyReLU.backward,
+            "return _product(slope, dy)",
+            "return np.where(slope == 1, dy, dy.dtype.type(0))",
+        ),
+        between(nn.LeakyReLU, negative_slope=0.3),
+        BACKWARD,
+    ),
+    Bug(
+        "LeakyReLU",
+        "always the default slope",
+        edited(nn.LeakyReLU.forward, "number(self.negative_slope)", "number(0.01)"),
+        between(nn.LeakyReLU, negative_slope=0.3),
+        FORWARD,
+    ),
+    # PReLU
+    Bug(
+        "PReLU",
+        "dw from the positive side",
+        edited(
+            nn.PReLU.backward_parameters,
+            "x > 0, x.dtype.type(0), x * dy",
+            "x > 0, x * dy, x.dtype.type(0)",
+        ),
+        between(nn.PReLU),
+        "grad.1.weight",
+    ),
+    Bug(
+        "PReLU",
+        "dw the mean over the batch",
+        edited(nn.PReLU.backward_parameters, ".sum(axis=over)", ".mean(axis=over)"),
+        between(nn.PReLU),
+        "grad.1.weight",
+    ),
+    Bug(
+        "PReLU",
+        "dw of all channels together",
+        edited(nn.PReLU.backward_parameters, " if k != 1 or self.num_parameters == 1", ""),
+        between(nn.PReLU, num_parameters=7),
+        "grad.1.weight",
+    ),
+    Bug(
+        "PReLU",
+        "w forgotten in dx",
+        edited(
+            nn.PReLU.backward,
+            "_product(slope, dy)",
+            "np.where(slope == 1, dy, dy.dtype.type(0))",
+        ),
+        between(nn.PReLU),
+        BACKWARD,
+    ),
+    # Step
+    Bug(
+        "Step",
+        "0 at exactly 0",
+        edited(nn.Step.forward, "x.dtype.type(1)", "x.dtype.type(0)"),
+        declared(alone(nn.Step), "d_x"),
+        "activation",
+    ),
+    Bug(
+        "Step",
+        "dy goes through",
+        edited(nn.Step.backward, "np.zeros_like(dy)", "dy"),
+        declared(alone(nn.Step), "d_x"),
+        "d_x",
+    ),
+    # Maxout
+    Bug(
+        "Maxout",
+        "the smallest",
+        edited(nn.Maxout.forward, "parts.argmax", "parts.argmin"),
+        alone(nn.Maxout, 6, 8),
+        "activation",
+    ),
+    Bug(
+        "Maxout",
+        "dy to all pieces",
+        edited(
+            nn.Maxout.backward,
+            "np.put_along_axis(dx, first, dy[..., None], axis=-1)",
+            "dx += dy[..., None]",
+        ),
+        alone(nn.Maxout, 6, 8),
+        "d_x",
+    ),
+    Bug(
+        "Maxout",
+        "dy to the last of several that are equal",
+        edited(
+            nn.Maxout.forward,
+            "parts.argmax(axis=-1, keepdims=True)",
+            "self.pieces - 1 - parts[..., ::-1].argmax(axis=-1, keepdims=True)",
+        ),
+        ties,
+        "d_x",
+    ),
+    Bug(
+        "Maxout",
+        "pieces that do not lie side by side",
+        edited(
+            nn.Maxout.forward,
+            "x.shape[-1] // self.pieces, self.pieces)",
+            "self.pieces, x.shape[-1] // self.pieces).swapaxes(-1, -2)",
+        ),
+        alone(nn.Maxout, 6, 8),
+        "activation",
+    ),
+]
