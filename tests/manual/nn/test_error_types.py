@@ -114,11 +114,15 @@ def test_a_criterion_says_where(kind):
         assert str(refusal(criterion, p, [[0.5]])) == f"{name}: target: {given}"
 
 
-ONES = np.ones((2, 3))
+ONES, SHARED = np.ones((2, 3)), nn.Tanh()
 WHOLE_MESSAGES = [
     (lambda: nn.Flatten("1"), "Flatten: start_dim must be a whole number, got '1'"),
     (lambda: nn.Flatten(1, "1"), "Flatten: end_dim must be a whole number, got '1'"),
     (lambda: nn.Sequential()["1"], "Sequential: index must be a whole number, got '1'"),
+    (
+        lambda: nn.Sequential({"a": SHARED, "b": SHARED}),
+        "Sequential: 'a' and 'b' are the same object; give each place its own",
+    ),
     (
         lambda: nn.Residual(nn.Maxout(2))(np.ones((1, 2))),
         "Residual: module(x), to be added to x: expected shape (1, 2), got (1, 1)",
