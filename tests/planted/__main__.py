@@ -47,7 +47,7 @@ def report(areas: dict[str, Sequence[Bug]], seed: int) -> int:
                 "[green]ok[/]" if ok else "[bold red]NOT[/]",
             )
         table.add_section()
-    console.print(table)
+    console.print(table, width=max(console.width, 120))
     for bug, each in wrong:
         console.print(f"NOT as expected: {bug.name}", markup=False, style="bold red")
         console.print(f"  expected {_place(bug.row, bug.step)}: {bug.blame}", markup=False)
