@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from compare import EquivalenceError, check_backward
-from compare.backward import REASONS
+from compare.backward.check import REASONS
 
 
 def draw(*shapes, dtype=np.float64, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare.functions import Reference
+from compare.backward.functions import Reference
 from compare.rounding import Rounding
 from compare.rounding.black_box import Shaken, rounded, spread
 

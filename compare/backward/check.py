@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from compare.backward.expected import Expected
+from compare.backward.functions import Arrays, Gradients, Manual, Reference
+from compare.backward.observed import Observed, is_float
 from compare.comparison import Comparison, EquivalenceError
 from compare.context import context
-from compare.expected import Expected
-from compare.functions import Arrays, Gradients, Manual, Reference
 from compare.judge import blame, frame, judge
-from compare.observed import Observed, is_float
 from compare.trace import Tensor
 from compare.vacuity import vacuous_gradient
 
@@ -57,9 +57,9 @@ def check_backward(
 
     What is allowed is rounding in the dtype, in float32 where the arrays are of both. Blame goes by
     central differences of forward in a wider dtype (where it is the reference's function to its
-    digits), else of the reference in float64; they also find a mistake that both sides
-    make. They have no answer at a kink. There, and for the output itself, the reference's word
-    holds, unless its gradient is hand-written, too (a `torch.autograd.Function`): "undecided".
+    digits), else of the reference in float64; they also find a mistake that both sides make. They
+    have no answer at a kink. There, and for the output itself, the reference's word holds, unless
+    its gradient is hand-written, too (a `torch.autograd.Function`): "undecided".
 
     Raises EquivalenceError, whose text is the table and which has the comparison, where that has
     not passed; ValueError or TypeError where arrays or functions are not as described. An error of

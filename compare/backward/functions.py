@@ -51,13 +51,6 @@ class Manual:
             for g in gradients
         ]
 
-    def gradients(
-        self, arrays: Sequence[np.ndarray], doutputs: Sequence[np.ndarray | None]
-    ) -> tuple[Arrays, Gradients]:
-        """One forward and one backward: the outputs and the gradients."""
-        outputs, saved = self.forward(arrays)
-        return outputs, self.backward(saved, doutputs, len(arrays))
-
 
 def _call(name: str, function: Callable, arguments: Sequence) -> Any:
     try:
@@ -88,6 +81,7 @@ class Reference:
         self.function = function
 
     def outputs(self, arrays: Sequence[np.ndarray]) -> Arrays:
+        """Its outputs alone."""
         with torch.no_grad():
             return [_numpy(y) for y in self._call([torch.tensor(np.array(a)) for a in arrays])]
 

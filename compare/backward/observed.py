@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.functions import Arrays, Gradients, Manual, RaisedError
+from compare.backward.functions import Arrays, Gradients, Manual, RaisedError
 
 
 class Observed:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from compare.functions import Arrays, Gradients, RaisedError, Reference
-from compare.observed import Observed, copies, is_float, like
+from compare.backward.functions import Arrays, Gradients, RaisedError, Reference
+from compare.backward.observed import Observed, copies, is_float, like
 from compare.oracle import derivative
 from compare.rounding import Rounding
 from compare.rounding.black_box import spread
