@@ -156,10 +156,10 @@ class Testimony:
             theta = {name: np.asarray(p.data) for name, p in module.named_parameters()}
             theta |= dict(getattr(module, "named_buffers", lambda: ())())
         if self._wanted(unit.y) or self._misshapen(unit.y):
-            self._whole(unit.y, self.witness.output(module, exact, theta, passage.x))
+            self._whole(unit.y, self.witness.output(module, theta, passage.x))
         buffers = [name for name in theta if self._wanted(dotted("buffer", unit.path, name))]
         if buffers:
-            after = self.witness.buffers(module, exact, theta, passage.x)
+            after = self.witness.buffers(module, theta, passage.x)
             for name in buffers:
                 self._whole(dotted("buffer", unit.path, name), after.get(name))
         if passage.dy is None:

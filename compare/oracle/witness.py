@@ -9,23 +9,17 @@ import numpy as np
 import torch
 
 from compare.oracle import definitions, kinks, losses, optimizers
+from compare.oracle.dependence import Index, part, scale
 from compare.oracle.differences import derivative
+from compare.oracle.forward_of_own import own_or_twins
 from compare.oracle.noise import noise
 from manual import nn
-from torch_ref import twin
 
-Index = tuple[int, ...]
 Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
 Entry = tuple[float, float]
 
 SMALL = 4  # a tensor of so many entries is asked about in full
 DRAWN = 3  # entries drawn of a larger one, beside the worst
-
-ROWWISE = (
-    *(nn.Linear, nn.Identity, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Arctan, nn.SiLU, nn.GELU),
-    *(nn.ELU, nn.Softplus, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Step, nn.Maxout),
-)
-LONG = 2.0**14  # 16 · 1024: steps of 1024 times the largest entry, where nothing bends
 NEARBY = (0.0, 3 * 2.0**-20, -5 * 2.0**-20)  # by what share of themselves values are moved
 BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
 
@@ -49,9 +43,7 @@ class Witness:
         self.generator = np.random.default_rng(seed)
         self.asked = self.of = 0
 
-    def output(
-        self, module: Any, torch_unit: torch.nn.Module, theta: Mapping, x: np.ndarray
-    ) -> Value | None:
+    def output(self, module: Any, theta: Mapping, x: np.ndarray) -> Value | None:
         """(y, error), elementwise. module: manual's unit as it was before its forward (a copy);
         theta: its parameters and buffers then, by name; a Residual's has its inner module's output
         as "module". None where the module has no definition."""
@@ -63,9 +55,7 @@ class Witness:
             y = f(theta, x)
             return _answer(y, noise(module, theta, x, y))
 
-    def buffers(
-        self, module: Any, torch_unit: torch.nn.Module, theta: Mapping, x: np.ndarray
-    ) -> dict[str, Value]:
+    def buffers(self, module: Any, theta: Mapping, x: np.ndarray) -> dict[str, Value]:
         """{name: (value, error)} of the buffers after the forward, of those that are known."""
         theta, x = self._cast(theta), self._up(x)
         with np.errstate(all="ignore"):
@@ -84,7 +74,7 @@ class Witness:
     def gradients(
         self,
         module: Any,
-        torch_unit: torch.nn.Module,
+        built: torch.nn.Module,
         theta: Mapping[str, np.ndarray],
         x: np.ndarray,
         dy: np.ndarray,
@@ -94,7 +84,7 @@ class Witness:
 
         wanted: name → the indices that have to be among the entries; a random draw joins them (all
         entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`, and
-        torch_unit is the twin in float64 as it was before its forward. A Residual's x is asked
+        built is the twin in float64 as it was before its forward. A Residual's x is asked
         about on its way around the inner module: what comes back through that is to be added.
 
         Without a definition these are differences of manual's forward, where it computes in the
@@ -103,16 +93,15 @@ class Witness:
         f = definitions.definition(module)
         theta, x, dy = self._cast(theta), self._up(x), self._up(dy)
         if f is None:
-            f, theta, x = self._other(module, torch_unit, theta, x)
+            f, theta, x = own_or_twins(module, built, theta, x)
             dy = dy.astype(x.dtype)
         found = {}
         for name, worst in wanted.items():
             at = theta[name] if name else x
             entries = self._entries(at.shape, worst)
             if definitions.base(type(module)) is nn.Step or at.dtype.kind != "f":
-                found[name] = dict.fromkeys(
-                    entries, (0.0, 0.0)
-                )  # flat, or nothing to differentiate
+                # Flat, or nothing to differentiate.
+                found[name] = dict.fromkeys(entries, (0.0, 0.0))
                 continue
             found[name] = {
                 index: self._slope(module, f, theta, x, dy, name, index) for index in entries
@@ -120,7 +109,7 @@ class Witness:
         return found
 
     def _slope(self, module, f, theta, x, dy, name: str, index: Index) -> Entry:
-        theta, x, dy, index = _part(module, theta, x, dy, name, index)
+        theta, x, dy, index = part(module, theta, x, dy, name, index)
         at = theta[name] if name else x
 
         def point(value: np.ndarray) -> tuple:
@@ -135,7 +124,7 @@ class Witness:
         side = None if name else kinks.side_of_module(module, x, index)
         return derivative(
             *(kinks.continued(lambda value: f(*point(value)), at, index, side), at, index, dy),
-            scale=_scale(module, theta, x, name, at) if known else None,
+            scale=scale(module, theta, x, name, at) if known else None,
             noise=rounding,
         )
 
@@ -159,14 +148,11 @@ class Witness:
         worst: list[Index],
     ) -> dict[Index, Entry] | None:
         """{index: (value, error)} of dLoss/dprediction for these indices and a random draw. dloss:
-        the cotangent, as criterion.backward takes it.
-
-        Without a definition these are differences of manual's forward, where it computes in the
-        working dtype and agrees with its twin's in float64; else None."""
+        the cotangent, as criterion.backward takes it. None without a definition."""
         p, target = self._up(prediction), self._up(target)
         terms = losses.loss_terms(criterion, (p, target))
         if terms is None:
-            return self._dprediction_of_own(criterion, prediction, target, dloss, worst)
+            return None
         cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
         if criterion.reduction == "none" and cotangent.ndim < p.ndim:  # summed over the classes
             cotangent = np.expand_dims(cotangent, losses.axis(p))
@@ -183,29 +169,6 @@ class Witness:
             f = kinks.continued(terms_of_own, p[own], at, side)
             found[index] = derivative(f, p[own], at, cotangent[own], noise=terms_of_own.noise)
         return found
-
-    def _dprediction_of_own(self, criterion, prediction, target, dloss, worst):
-        p, target = self._up(prediction), self._up(target)
-
-        def loss(value: np.ndarray) -> np.ndarray:
-            return np.asarray(copy.deepcopy(criterion).forward(value.copy(), target.copy()))
-
-        try:
-            low, own = (
-                np.array(t, np.float64 if t.dtype.kind == "f" else None) for t in (p, target)
-            )
-            theirs = twin(criterion)(torch.tensor(low), torch.tensor(own)).numpy()
-            value = loss(p)
-        except Exception:  # whatever a loss of somebody's own may raise, or nobody knows its twin
-            return None
-        size = np.abs(theirs).max(initial=0) * 1e-12
-        same = value.dtype == self.dtype and value.shape == theirs.shape
-        if not (same and (np.abs(value - theirs) <= size).all()):
-            return None
-        cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
-        return {
-            index: derivative(loss, p, index, cotangent) for index in self._entries(p.shape, worst)
-        }
 
     def updated(
         self, optimizer: Any, group: dict, theta: np.ndarray, g: np.ndarray, state: dict
@@ -313,44 +276,6 @@ class Witness:
         self.of += size
         return entries
 
-    def _other(self, module: Any, torch_unit: torch.nn.Module, theta: dict, x: np.ndarray) -> tuple:
-        """(f, theta, x) for a module without a definition: its own forward, or its twin's."""
-
-        def theirs(theta: dict, x: np.ndarray) -> np.ndarray:
-            unit = copy.deepcopy(torch_unit)  # its buffers and random numbers are used up
-            inner = {
-                name: torch.tensor(
-                    np.asarray(value, np.float64 if value.dtype.kind == "f" else None)
-                )
-                for name, value in theta.items()
-            }
-            given = torch.tensor(x.astype(np.float64) if x.dtype.kind == "f" else x)
-            with torch.no_grad():
-                return torch.func.functional_call(unit, inner, (given,)).numpy().copy()
-
-        def ours(theta: dict, x: np.ndarray) -> np.ndarray:
-            own = copy.deepcopy(module)
-            if hasattr(own, "to"):
-                own.to(x.dtype)
-            for name, p in own.named_parameters():
-                p.data[...] = theta[name]
-                if p.data.dtype != x.dtype:
-                    raise TypeError(f"{name} stays {p.data.dtype}")
-            return np.asarray(own.forward(x.copy()))
-
-        low = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in theta.items()}
-        low_x = x.astype(np.float64) if x.dtype.kind == "f" else x
-        expected = theirs(low, low_x)
-        try:
-            y = ours(theta, x)
-            size = np.abs(expected).max(initial=0) * 1e-12
-            same = y.dtype == self.dtype and y.shape == expected.shape
-            if same and (np.abs(y - expected) <= size).all():
-                return ours, theta, x
-        except Exception:  # whatever a forward of somebody's own may raise: the twin answers
-            pass
-        return theirs, low, low_x
-
 
 class _Kept:
     """The terms of a loss, whose noise was computed with them."""
@@ -370,39 +295,3 @@ def _answer(value: np.ndarray, error: np.ndarray) -> Value:
     value, error = np.asarray(value), np.asarray(error)
     known = np.isfinite(value) & np.isfinite(error)
     return np.where(known, value, np.nan), np.where(known, error, np.nan)
-
-
-def _part(module, theta: dict, x: np.ndarray, dy: np.ndarray, name: str, index: Index) -> tuple:
-    """(theta, x, dy, index) of that part of the batch, or of the outputs, that the entry goes into:
-    its row in modules that treat each row for itself, its output of a Linear, its channel of a
-    BatchNorm1d. All where the module is another."""
-    kind = definitions.base(type(module))
-    along_rows = kind in ROWWISE
-    if kind in (nn.Softmax, nn.LogSoftmax) and x.ndim > 1:
-        along_rows = definitions.class_axis(module.dim, x.ndim) % x.ndim > 0
-    if not name and along_rows and x.ndim > 1:
-        row = slice(index[0], index[0] + 1)
-        return theta, x[row], dy[row], (0, *index[1:])
-    if name and kind is nn.Linear:
-        own = slice(index[0], index[0] + 1)
-        theta = {key: value[own] for key, value in theta.items()}
-        return theta, x, dy[..., own], (0, *index[1:])
-    if kind is nn.BatchNorm1d:
-        c = index[0] if name else index[1]
-        own = slice(c, c + 1)
-        theta = {key: value[own] if value.ndim else value for key, value in theta.items()}
-        index = (0,) if name else (index[0], 0, *index[2:])
-        return theta, x[:, own], dy[:, own], index
-    return theta, x, dy, index
-
-
-def _scale(module: Any, theta: dict, x: np.ndarray, name: str, at: np.ndarray) -> float | None:
-    """The length over which the module bends, where it is not max(1, |entry|). One that is affine
-    in its argument never does: the longer the step, the less the rounding of all else counts."""
-    kind = definitions.base(type(module))
-    affine = kind in (nn.Linear, nn.Residual, nn.Identity, nn.Dropout, nn.Flatten) or name
-    if kind is nn.BatchNorm1d and not name and definitions.from_batch(module, theta):
-        return float(np.sqrt(np.var(x) + module.eps))
-    if affine or kind is nn.BatchNorm1d:
-        return LONG * (float(np.abs(at).max()) or 1.0)
-    return None

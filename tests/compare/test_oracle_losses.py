@@ -187,41 +187,6 @@ def test_whose_loss_is_known():
     assert Witness(np.float64).dprediction(Foreign(), x, x, None, []) is None
 
 
-class Quartic(nn.Criterion):
-    """w Σ (ŷ − y)⁴."""
-
-    def __init__(self, factor=1.0):
-        super().__init__("sum")
-        self.factor = factor
-
-    def forward(self, prediction, target):
-        return ((prediction - target) ** 4).sum() * prediction.dtype.type(self.factor)
-
-
-class TorchQuartic(torch.nn.Module):
-    def forward(self, prediction, target):
-        return ((prediction - target) ** 4).sum()
-
-
-@twin.register
-def _(criterion: Quartic) -> torch.nn.Module:
-    return TorchQuartic()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_of_a_loss_of_ones_own_that_is_its_twins_the_slopes_are_known(dtype):
-    p, y = np.random.default_rng(0).normal(size=(2, 3, 2)).astype(dtype)
-    witness = Witness(dtype)
-    assert witness.loss(Quartic(), p, y) is None
-    found = witness.dprediction(Quartic(), p, y, None, [(2, 1)])
-    assert (2, 1) in found
-    for index, (value, error) in found.items():
-        expected = 4 * (p[index].astype(float) - y[index].astype(float)) ** 3
-        assert abs(value - expected) <= error + 1e-15 * abs(expected)
-        assert error <= 1e-9 * max(1, abs(expected))
-    assert witness.dprediction(Quartic(1.001), p, y, None, [(2, 1)]) is None
-
-
 def test_a_wrong_reduction_would_show():
     """The definition is not the twin in another dress: mean and sum differ by the divisor."""
     criterion, prediction, target = drawn("CrossEntropyLoss", "mean", 3)

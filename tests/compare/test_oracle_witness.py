@@ -82,7 +82,7 @@ def test_every_gradient_is_autograds(name, size):
     kept = copy.deepcopy((theta, x, dy, vars(module).get("training")))
     for dtype, aim in ((np.float32, 1e-8), (np.float64, 1e-10)):
         witness = Witness(dtype, 0)
-        value, error = witness.output(module, unit, theta, x)
+        value, error = witness.output(module, theta, x)
         scale = np.maximum(1, np.abs(y))
         assert value.shape == error.shape == y.shape
         assert (np.abs(value - y) <= error + 1e-14 * scale * max(1, size)).all()
@@ -131,7 +131,7 @@ def test_which_entries_are_asked():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_working_dtype_has_more_digits(dtype):
-    y, error = Witness(dtype).output(nn.Sigmoid(), None, {}, np.ones(3, dtype))
+    y, error = Witness(dtype).output(nn.Sigmoid(), {}, np.ones(3, dtype))
     assert y.dtype == error.dtype == (np.float64 if dtype == np.float32 else np.longdouble)
 
 
@@ -174,7 +174,7 @@ def test_what_is_not_finite_or_saturated_gives_no_wrong_answer_and_no_warning(na
     x[0, 1] = bad
     for dtype in (np.float32, np.float64):
         witness = Witness(dtype)
-        y, error = witness.output(module, None, {}, x)
+        y, error = witness.output(module, {}, x)
         assert (np.isnan(y) == np.isnan(error)).all()
         assert not np.isinf(y).any()
         assert not np.isinf(error).any()
@@ -203,20 +203,20 @@ def test_buffers():
     theirs = twin(module, dtype=torch.float64)
     theirs(torch.tensor(x))
     for dtype in (np.float32, np.float64):
-        found = Witness(dtype).buffers(module, theirs, theta, x)
+        found = Witness(dtype).buffers(module, theta, x)
         assert found.keys() == {"running_mean", "running_var", "num_batches_tracked"}
         for name, (value, error) in found.items():
             own = dict(theirs.named_buffers())[name].numpy()
             assert (np.abs(value - own) <= error + 1e-13).all(), name
             assert (error <= 1e-10).all(), name
         assert found["num_batches_tracked"][1] == 0
-    assert Witness(np.float32).buffers(nn.Tanh(), None, {}, x) == {}
+    assert Witness(np.float32).buffers(nn.Tanh(), {}, x) == {}
 
 
 def test_a_residual_is_asked_about_the_way_around():
     x, inner, dy = np.array([0.3, -2.0]), np.array([5.0, 6.0]), np.array([2.0, 3.0])
     residual, witness = nn.Residual(nn.Tanh()), Witness(np.float64)
-    y, error = witness.output(residual, None, {"module": inner}, x)
+    y, error = witness.output(residual, {"module": inner}, x)
     assert (np.abs(y - [5.3, 4.0]) <= error + 1e-15).all()
     found = witness.gradients(residual, None, {"module": inner}, x, dy, {"": []})[""]
     for k, expected in enumerate(dy):
@@ -279,8 +279,8 @@ class Failing(Bare):
 def test_a_module_without_a_definition(module, aim):
     x, dy, theta = np.array([[0.3, -2.1]]), np.array([[1.0, 10.0]]), {"a": np.array([1.5])}
     witness = Witness(np.float64)
-    assert witness.output(module, TorchCubed(), theta, x) is None
-    assert witness.buffers(module, TorchCubed(), theta, x) == {}
+    assert witness.output(module, theta, x) is None
+    assert witness.buffers(module, theta, x) == {}
     found = witness.gradients(module, TorchCubed(), theta, x, dy, {"": [], "a": []})
     expected = {"": 4.5 * dy * x**2, "a": np.array([(dy * x**3).sum()])}
     for key, entries in found.items():
@@ -386,7 +386,7 @@ def test_a_network_of_784_128_10_is_asked_in_time(dtype, limit):
         witness.dprediction(criterion, inputs[-1], target, None, [(0, 0)])
         for module, given, dy in zip(reversed(net), inputs[-2::-1], dys, strict=False):
             theta = {name: p.data for name, p in module.named_parameters()}
-            witness.output(module, None, theta, given)
+            witness.output(module, theta, given)
             witness.gradients(
                 module, None, theta, given, dy, {"": [(0, 0)], **{key: [] for key in theta}}
             )
