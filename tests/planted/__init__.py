@@ -12,6 +12,7 @@ from tests.planted import (
     piecewise,
     schedules,
     tensors,
+    torch_functions,
     torch_side,
 )
 from tests.planted.bug import Bug
@@ -25,7 +26,7 @@ AREAS = {
     "schedules": schedules.BUGS,
     "tensors": tensors.BUGS,
     "own": own.BUGS,
-    "torch": torch_side.BUGS,
+    "torch": [*torch_functions.BUGS, *torch_side.BUGS],
     "both": both.BUGS,
 }
 BUGS: list[Bug] = [bug for bugs in AREAS.values() for bug in bugs]

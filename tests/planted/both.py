@@ -14,17 +14,12 @@ from tests.planted.losses import direct, of
 from tests.planted.normalization import normed
 from tests.planted.optimizers import ADAM, SGD, steps
 from tests.planted.schedules import clipped, scheduled
+from tests.planted.torch_functions import LINEAR, MSE, RELU, SIGMOID, SOFTMAX, registered
 from tests.planted.torch_side import (
-    LINEAR,
-    MSE,
-    RELU,
-    SIGMOID,
-    SOFTMAX,
     biased_batch_norm,
     forward_of,
     largest,
     other_clip,
-    registered,
     rising,
     rootless,
     twice_as_far,

@@ -44,6 +44,11 @@ class Bug:
         return f"{self.subject}: {self.wrong}"
 
 
+def in_torch(subject: str, wrong: str, plant: Plant, case: Case, row: str) -> Bug:
+    """A bug of subject's counterpart."""
+    return Bug(subject, f"in torch, {wrong}", plant, case, row, "torch")
+
+
 class Found(NamedTuple):
     """What was found first: "" where nothing was."""
 

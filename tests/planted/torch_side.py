@@ -1,20 +1,16 @@
-"""Bugs on torch's side: autograd.Functions with a wrong backward or forward, modules, losses,
-optimizers, schedules and clipping that do something else than their name says."""
+"""Bugs on torch's side: modules, losses, optimizers, schedules and clipping that do something else
+than their name says."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 from unittest import mock
 
 import torch
 
-from compare.cases.case import Draw
 from manual import nn, optim
-from tests.planted import by_hand
-from tests.planted.bug import Arguments, Bug, Case, Plant, edited, patched
-from tests.planted.by_hand import OwnMSELoss, OwnSigmoid
-from tests.planted.cases import alone, between, layers, onto
+from tests.planted.bug import Arguments, Plant, in_torch, patched
+from tests.planted.cases import alone, between
 from tests.planted.class_losses import classes
 from tests.planted.linear import skipping
 from tests.planted.losses import direct, of
@@ -22,23 +18,6 @@ from tests.planted.normalization import normed
 from tests.planted.optimizers import steps
 from tests.planted.schedules import clipped, scheduled
 from torch_ref import modules, optimizers
-
-LINEAR, SIGMOID, RELU, SOFTMAX, MSE = (
-    by_hand.LinearFunction,
-    by_hand.SigmoidFunction,
-    by_hand.ReLUFunction,
-    by_hand.SoftmaxFunction,
-    by_hand.MSEFunction,
-)
-
-
-@cache
-def registered() -> Case:
-    def case(draw: Draw) -> Arguments:
-        net = nn.Sequential(draw.linear(5, 7), OwnSigmoid(), draw.linear(7, 4))
-        return onto(draw, net, draw.normal(6, 5), OwnMSELoss())
-
-    return case
 
 
 def forward_of(kind: type, forward: Any) -> Plant:
@@ -116,210 +95,58 @@ def rising(self: torch.optim.lr_scheduler.ExponentialLR) -> list[float]:
     return [group["lr"] / self.gamma for group in self.optimizer.param_groups]
 
 
-def bug(subject: str, wrong: str, plant: Plant, case: Case, row: str) -> Bug:
-    return Bug(subject, f"in torch, {wrong}", plant, case, row, "torch")
-
-
 BUGS = [
-    # autograd.Functions, handed over
-    bug(
-        "Sigmoid",
-        "1 − y missing in the derivative",
-        edited(SIGMOID.backward, "* y * (1 - y)", "* y"),
-        by_hand.by_hand(between(nn.Sigmoid)),
-        "d_activation.0",
-    ),
-    bug(
-        "Sigmoid",
-        "sign of the derivative",
-        edited(SIGMOID.backward, "(1 - y)", "(y - 1)"),
-        by_hand.by_hand(between(nn.Sigmoid)),
-        "d_activation.0",
-    ),
-    bug(
-        "Sigmoid",
-        "the cotangent forgotten",
-        edited(SIGMOID.backward, "dy * y", "y"),
-        by_hand.by_hand(between(nn.Sigmoid)),
-        "d_activation.0",
-    ),
-    bug(
-        "Sigmoid",
-        "e^x for e^−x",
-        edited(SIGMOID.forward, "torch.exp(-x)", "torch.exp(x)"),
-        by_hand.by_hand(between(nn.Sigmoid)),
-        "activation.1",
-    ),
-    bug(
-        "Sigmoid",
-        "NaN where y > ½",
-        edited(SIGMOID.backward, "dy * y * (1 - y)", "dy * y * (1 - y) / (y < 0.5)"),
-        by_hand.by_hand(between(nn.Sigmoid)),
-        "d_activation.0",
-    ),
-    bug(
-        "Linear",
-        "dx = dy Wᵀ (square)",
-        edited(LINEAR.backward, "dy @ weight", "dy @ weight.T"),
-        by_hand.by_hand(layers(square=True)),
-        "d_activation.1",
-    ),
-    bug(
-        "Linear",
-        "dW transposed (square)",
-        edited(LINEAR.backward, "dy.T @ x", "x.T @ dy"),
-        by_hand.by_hand(layers(square=True)),
-        "grad.2.weight",
-    ),
-    bug(
-        "Linear",
-        "dW divided by the batch",
-        edited(LINEAR.backward, "dy.T @ x", "dy.T @ x / len(x)"),
-        by_hand.by_hand(layers()),
-        "grad.2.weight",
-    ),
-    bug(
-        "Linear",
-        "dW all zero",
-        edited(LINEAR.backward, "dy.T @ x", "0 * weight"),
-        by_hand.by_hand(layers()),
-        "grad.2.weight",
-    ),
-    bug(
-        "Linear",
-        "dW missing",
-        edited(LINEAR.backward, "dy.T @ x", "None"),
-        by_hand.by_hand(layers()),
-        "grad.2.weight",
-    ),
-    bug(
-        "Linear",
-        "the median entry of dW off by 1 % (float32) or 1e-6 (float64)",
-        edited(
-            LINEAR.backward,
-            "dweight = dy.T @ x",
-            "dweight = dy.T @ x\n"
-            "    at = dweight.abs().flatten().argsort()[dweight.numel() // 2]\n"
-            "    dweight.view(-1)[at] *= 1.01 if x.dtype == torch.float32 else 1 + 1e-6",
-        ),
-        by_hand.by_hand(layers()),
-        "grad.2.weight",
-    ),
-    bug(
-        "Linear",
-        "db the mean over the batch",
-        edited(LINEAR.backward, "dy.sum(0)", "dy.mean(0)"),
-        by_hand.by_hand(layers()),
-        "grad.2.bias",
-    ),
-    bug(
-        "Linear",
-        "the bias forgotten",
-        edited(LINEAR.forward, "x @ weight.T + bias", "x @ weight.T"),
-        by_hand.by_hand(layers()),
-        "activation.0",
-    ),
-    bug(
-        "ReLU",
-        "slope 1 at exactly 0",
-        edited(RELU.backward, "x > 0", "x >= 0"),
-        by_hand.by_hand(alone(nn.ReLU)),
-        "d_x",
-    ),
-    bug(
-        "ReLU",
-        "dy goes through everywhere",
-        edited(RELU.backward, "torch.where(x > 0, dy, 0.0)", "1 * dy"),
-        by_hand.by_hand(between(nn.ReLU)),
-        "d_activation.0",
-    ),
-    bug(
-        "Softmax",
-        "the diagonal of the Jacobian alone",
-        edited(SOFTMAX.backward, "(dy - (dy * y).sum(1, keepdim=True))", "(dy - dy * y)"),
-        by_hand.by_hand(between(nn.Softmax, dim=1)),
-        "d_activation.0",
-    ),
-    bug(
-        "Softmax",
-        "over the batch",
-        edited(SOFTMAX.forward, "torch.softmax(x, 1)", "torch.softmax(x, 0)"),
-        by_hand.by_hand(between(nn.Softmax, dim=1)),
-        "activation.1",
-    ),
-    # autograd.Functions, registered
-    bug(
-        "Sigmoid",
-        "1 − y missing in the derivative of a registered twin",
-        edited(SIGMOID.backward, "* y * (1 - y)", "* y"),
-        registered(),
-        "d_activation.0",
-    ),
-    bug(
-        "MSELoss",
-        "the 2 forgotten in the gradient of a registered twin",
-        edited(MSE.backward, "dloss * 2 *", "dloss *"),
-        registered(),
-        "d_activation.2",
-    ),
-    bug(
-        "MSELoss",
-        "the gradient of a registered twin not divided by the number of elements",
-        edited(MSE.backward, " / target.numel()", ""),
-        registered(),
-        "d_activation.2",
-    ),
     # Forwards
-    bug(
+    in_torch(
         "GELU",
         "the approximation where the exact one is asked for",
         forward_of(torch.nn.GELU, lambda self, x: torch.nn.functional.gelu(x, approximate="tanh")),
         between(nn.GELU),
         "activation.1",
     ),
-    bug(
+    in_torch(
         "ELU",
         "α forgotten",
         forward_of(torch.nn.ELU, lambda self, x: torch.nn.functional.elu(x)),
         between(nn.ELU, alpha=0.3),
         "activation.1",
     ),
-    bug(
+    in_torch(
         "LeakyReLU",
         "always the default slope",
         forward_of(torch.nn.LeakyReLU, lambda self, x: torch.nn.functional.leaky_relu(x)),
         between(nn.LeakyReLU, negative_slope=0.3),
         "activation.1",
     ),
-    bug(
+    in_torch(
         "Softplus",
         "β forgotten",
         forward_of(torch.nn.Softplus, lambda self, x: torch.nn.functional.softplus(x)),
         between(nn.Softplus, beta=2.5),
         "activation.1",
     ),
-    bug(
+    in_torch(
         "LogSoftmax",
         "the logarithm forgotten",
         forward_of(torch.nn.LogSoftmax, lambda self, x: torch.softmax(x, 1)),
         between(nn.LogSoftmax, dim=1),
         "activation.1",
     ),
-    bug(
+    in_torch(
         "Maxout",
         "the smallest",
         forward_of(modules.Maxout, lambda self, x: -largest(self, -x)),
         alone(nn.Maxout, 6, 8),
         "activation",
     ),
-    bug(
+    in_torch(
         "Residual",
         "the way around forgotten",
         forward_of(modules.Residual, lambda self, x: self.module(x)),
         skipping,
         "activation.1",
     ),
-    bug(
+    in_torch(
         "Dropout",
         "not divided by 1 − p",
         forward_of(
@@ -329,28 +156,28 @@ BUGS = [
         between(nn.Dropout, p=0.3),
         "activation.1",
     ),
-    bug(
+    in_torch(
         "BatchNorm1d",
         "the running variance biased",
         forward_of(torch.nn.BatchNorm1d, biased_batch_norm),
         normed(),
         "buffer.1.running_var",
     ),
-    bug(
+    in_torch(
         "HalfSquaredError",
         "½ forgotten",
         forward_of(modules.HalfSquaredError, lambda self, p, y: ((p - y) ** 2).sum()),
         of(nn.HalfSquaredError),
         "loss",
     ),
-    bug(
+    in_torch(
         "MSELoss",
         "sum for mean",
         forward_of(torch.nn.MSELoss, lambda self, p, y: ((p - y) ** 2).sum()),
         of(nn.MSELoss),
         "loss",
     ),
-    bug(
+    in_torch(
         "CrossEntropyLoss",
         "smoothing forgotten",
         forward_of(
@@ -360,7 +187,7 @@ BUGS = [
         classes(label_smoothing=0.1),
         "loss",
     ),
-    bug(
+    in_torch(
         "BCEWithLogitsLoss",
         "pos_weight forgotten",
         forward_of(
@@ -371,35 +198,35 @@ BUGS = [
         "loss",
     ),
     # Updates
-    bug(
+    in_torch(
         "SGD",
         "lr doubled",
         patched(torch.optim.SGD, step=two_steps),
         steps(optim.SGD, 1, lr=0.1),
         "updated.0.weight",
     ),
-    bug(
+    in_torch(
         "Adam",
         "no bias correction",
         patched(torch.optim.Adam, step=without_correction),
         steps(optim.Adam, 1, lr=0.01),
         "updated.0.weight",
     ),
-    bug(
+    in_torch(
         "LBFGS",
         "lr doubled",
         patched(torch.optim.LBFGS, step=twice_as_far),
         steps(optim.LBFGS, 1, max_iter=1),
         "updated.0.weight",
     ),
-    bug(
+    in_torch(
         "ExponentialLR",
         "divided by gamma",
         patched(torch.optim.lr_scheduler.ExponentialLR, get_lr=rising),
         scheduled(optim.ExponentialLR, 1, gamma=0.8),
         "lr.0",
     ),
-    bug(
+    in_torch(
         "clip_grad_norm_",
         "the root forgotten",
         other_clip(rootless),
