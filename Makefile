@@ -1,8 +1,9 @@
-# make       installs into .venv, proves manual against torch, trains MNIST with both
-# make test  runs the tests
-# make trust counts false alarms and missed errors over 10,000 random networks (15 minutes)
+# make          installs into .venv, proves manual against torch, trains MNIST with both
+# make test     runs the tests
+# make lint     runs ruff
+# make trust    counts false alarms and missed errors over 10,000 random networks (15 minutes)
 # make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
-#            all over the code, which the tests must notice
+#               all over the code, which the tests must notice (hours the first time)
 
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 PYTHON ?= $(shell for p in $(PYTHONS); do \
