@@ -56,8 +56,8 @@ def check_backward(
     sides is "vacuous": not a pass, unless allow_vacuous has a pattern for its name.
 
     What is allowed is rounding in the dtype, in float32 where the arrays are of both. Blame goes by
-    central differences of forward in a wider dtype (where it keeps that and is the reference's
-    function there), else of the reference in float64; they also find a mistake that both sides
+    central differences of forward in a wider dtype (where it is the reference's function to its
+    digits), else of the reference in float64; they also find a mistake that both sides
     make. They have no answer at a kink. There, and for the output itself, the reference's word
     holds, unless its gradient is hand-written, too (a `torch.autograd.Function`): "undecided".
 

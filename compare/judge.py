@@ -84,13 +84,18 @@ def blame(manual: float, torch: float, witness: float, e: float, witness_e: floa
 
     e: how far rounding alone can carry one side from the exact value; witness: that value, right
     to within witness_e (NaN: the witness has no answer). A side is wrong where it is certainly
-    further away than e; where neither certainly is, they are undecided if they are more than 2 e
-    apart, and nobody is wrong otherwise.
+    further away than e, or not finite where the witness is; where neither certainly is, they are
+    undecided if they are more than 2 e apart, and nobody is wrong otherwise. e is NaN where it
+    follows from a value that is: then it shows nothing about a finite one.
     """
+    e = np.inf if np.isnan(e) else e
     apart = not abs(manual - torch) <= 2 * e
     if not np.isfinite(witness) or not np.isfinite(witness_e):
         return "undecided" if apart else None
-    wrong = [not abs(side - witness) <= e + witness_e for side in (manual, torch)]
+    wrong = [
+        not np.isfinite(side) or not abs(side - witness) <= e + witness_e
+        for side in (manual, torch)
+    ]
     if all(wrong):
         return "both"
     if any(wrong):

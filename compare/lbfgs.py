@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from compare.oracle.lbfgs import lbfgs_step
+from compare.oracle.lbfgs import lbfgs_updated
 from compare.rounding import Rounding
 from compare.trace import Run, lbfgs_state
 
@@ -106,7 +106,8 @@ def _by_formula(start: Start, moved: Moved, r: Rounding) -> dict[str, np.ndarray
     relative = r.sum(sum(p.numel() for p in chosen))
 
     def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        torch.nn.utils.vector_to_parameters(torch.tensor(theta), chosen)
+        theta = torch.tensor(theta.astype(np.float64))
+        torch.nn.utils.vector_to_parameters(theta, chosen)
         loss = _evaluate(start, net, own)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
         g = torch.nn.utils.parameters_to_vector(gradients)
@@ -114,15 +115,16 @@ def _by_formula(start: Start, moved: Moved, r: Rounding) -> dict[str, np.ndarray
 
     theta = torch.nn.utils.parameters_to_vector(chosen).detach().numpy()
     group = start.run.optimizer.param_groups[0]
-    found = lbfgs_step(group, start.state["state"].get(0, {}), theta, evaluate)
+    found = lbfgs_updated(group, start.state["state"].get(0, {}), theta, evaluate)
     if found is None:
         return {}
+    after, state = found
     ends = np.cumsum([p.numel() for p in chosen])[:-1]
     rows = {
         f"updated.{name}": part.reshape(p.shape)
-        for name, p, part in zip(order, chosen, np.split(found.pop("theta"), ends), strict=True)
-    }
-    return rows | {f"state.{name}": value for name, value in found.items()}
+        for name, p, part in zip(order, chosen, np.split(after, ends), strict=True)
+    } | {f"state.{name}": state[name] for name in ("d", "prev_flat_grad") if name in state}
+    return {name: value.astype(np.float64) for name, value in rows.items()}
 
 
 def _as_it_is(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:

@@ -36,7 +36,7 @@ from compare.trace import (
 )
 
 Arrays = dict[str, np.ndarray]
-UNKNOWN = "any other module: four times the spread of its results when its inputs are rounded"
+UNKNOWN = "four times the largest difference of runs in which every operation is shaken by rounding"
 UPDATE = "the roundings of its formula one after the other, from this gradient and what is kept"
 RESIDUAL = "y = x + f(x), dx = dy + f's dx: one rounding of the sum"
 
@@ -96,6 +96,8 @@ class Tolerance:
             found = {unit.y: r.u * np.abs(y)}
             if dx is not None:
                 found[unit.dx] = r.u * np.abs(dx)
+            for last in list(units(module))[:-1][-1:]:  # has dy as it is
+                found[dotted("d_activation", unit.path, last.path)] = np.zeros(y.shape)
             doc = RESIDUAL
         else:
             theta = {
@@ -191,9 +193,10 @@ def rate_bounds(run: Run, groups: list[dict], ahead: int = 0) -> Arrays:
 
 
 def at_least(e: np.ndarray, value: np.ndarray, r: Rounding) -> np.ndarray:
-    """e, or the smallest normal number for values that are hardly larger, or 0: there the value, E
-    itself, or what either was computed from, may have come out as 0."""
-    return np.where(np.abs(value) < r.tiny / r.u, np.maximum(e, r.tiny), e)
+    """e, or the smallest normal number for values that are hardly larger: there E itself, or what
+    it was computed from, may have come out as 0."""
+    size = np.abs(value)
+    return np.where((size > 0) & (size < r.tiny / r.u), np.maximum(e, r.tiny), e)
 
 
 def _double(t: np.ndarray | None) -> np.ndarray | None:

@@ -47,7 +47,8 @@ def _pointwise(
 
         def backward(dy, edy):
             edx = (np.abs(s) + es) * edy + (es + 3 * r.u * (np.abs(s) + es)) * np.abs(dy)
-            return r.flushed(edx), {}
+            # In float64 the product may come out as 0, and E with it.
+            return r.flushed(edx) + r.tiny * ((es > 0) & (dy != 0)), {}
 
         return ey, backward
 
@@ -207,6 +208,8 @@ def _over_classes(kind: type, forward: Callable, backward: Callable) -> None:
 
     @rule.register(kind)
     def _(module, r, theta, x, ex):
+        """p = e^x / Σ e^x over the classes; dx = p (dy − Σ dy p), of the logarithm dy − p Σ dy:
+        the roundings of exp and log, of both sums, and of the differences."""
         axis = _axis(module, x.ndim)
 
         def last(t):

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from compare.rounding.ball import Ball, Rounding
+from compare.rounding.black_box import spread
 from torch_ref import modules
 
 Theta = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -34,16 +35,16 @@ PROBES = 8
 def rule(
     module: torch.nn.Module, r: Rounding, theta: Theta, x: np.ndarray, ex: np.ndarray
 ) -> tuple[np.ndarray, Backward]:
-    """Any other module, as a black box: E is four times the spread of its results when inputs
-    and parameters are moved at random, up or down, by their errors and by the rounding of a sum
-    over all they go into: a row of the input in forward, the whole batch in backward."""
+    """Any other module, as a black box: what rounding does to it (`black_box.spread`), and four
+    times the spread of its results when inputs and parameters are moved at random, up or down, by
+    their errors."""
     box = _BlackBox(copy.deepcopy(module), r, theta)
-    forward = box.spread(x[0].size if x.ndim > 1 else x.size, (x, ex))
+    forward = box.errors({"": (x, ex)})
     with torch.no_grad():
         module(torch.tensor(x))  # takes its random numbers, as in the step
 
     def backward(dy: np.ndarray, edy: np.ndarray):
-        e = box.spread(x.size, (x, ex), (dy, edy))
+        e = box.errors({"": (x, ex)}, (dy, edy))
         return e.pop(""), e
 
     return forward[""], backward
@@ -56,53 +57,56 @@ def buffer_rule(
     """{name: E} of the buffers after forward. Any other module, as a black box."""
     if not dict(module.named_buffers()):
         return {}
-    e = _BlackBox(module, r, theta).spread(x.size, (x, ex))
+    e = _BlackBox(module, r, theta).errors({"": (x, ex)})
     return {name: e[name] for name, _ in module.named_buffers()}
 
 
 class _BlackBox:
-    """The results of a module at values moved at random."""
+    """E of the results of a module that nobody has a rule for."""
 
     def __init__(self, module: torch.nn.Module, r: Rounding, theta: Theta) -> None:
         self.module, self.r, self.theta = module, r, theta
         self.parameters = [name for name, _ in module.named_parameters()]
-        self.generator = np.random.default_rng(0)
 
-    def results(self, move, x: tuple, dy: tuple | None) -> dict[str, np.ndarray]:
-        """With `move` applied to everything given: {"": y, buffer: its value afterwards}, or the
-        gradients, {"": dx, parameter: …}."""
+    def results(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """given: "" is x, "dy" may be there, and every parameter and buffer. {"": y, buffer: its
+        value afterwards}, or with dy the gradients, {"": dx, parameter: …}."""
         module = copy.deepcopy(self.module)  # its buffers and random numbers are used up
-        point = move(*x).requires_grad_()
-        inner = {
-            name: move(*self.theta[name]) if value.is_floating_point() else value.clone()
-            for name, value in (*module.named_parameters(), *module.named_buffers())
-        }
-        sources = {"": point} | {n: inner[n].requires_grad_() for n in self.parameters}
-        y = torch.func.functional_call(module, inner, (point,))
-        if dy is None:
+        tensors = {name: torch.tensor(value) for name, value in given.items()}
+        sources = {name: tensors[name].requires_grad_() for name in ("", *self.parameters)}
+        inner = {name: tensors[name] for name in self.theta}
+        y = torch.func.functional_call(module, inner, (tensors[""],))
+        if "dy" not in given:
             after = {name: inner[name] for name, _ in module.named_buffers()}
-            return {name: v.detach().numpy() for name, v in ({"": y} | after).items()}
-        found = torch.autograd.grad(y, list(sources.values()), move(*dy), allow_unused=True)
+            return {name: v.detach().numpy().copy() for name, v in ({"": y} | after).items()}
+        found = torch.autograd.grad(y, list(sources.values()), tensors["dy"], allow_unused=True)
         return {
-            name: np.zeros(source.shape) if g is None else g.numpy()
+            name: np.zeros(source.shape) if g is None else g.numpy().copy()
             for (name, source), g in zip(sources.items(), found, strict=True)
         }
 
-    def spread(self, terms: int, x: tuple, dy: tuple | None = None) -> dict[str, np.ndarray]:
-        relative = self.r.sum(max(1, terms))
-
-        def moved(value: np.ndarray, e: np.ndarray) -> torch.Tensor:
-            signs = self.generator.choice([-1.0, 1.0], np.shape(value))
-            return torch.tensor(value + (e + relative * np.abs(value)) * signs)
-
-        exact = self.results(lambda value, _: torch.tensor(value), x, dy)
-        probes = [self.results(moved, x, dy) for _ in range(PROBES)]
-        return {
-            name: 4 * np.max([np.abs(probe[name] - value) for probe in probes], axis=0)
-            + self.r.libm * np.abs(value).max(initial=0)
-            + self.r.tiny
-            for name, value in exact.items()
-        }
+    def errors(self, x: Theta, dy: tuple[np.ndarray, np.ndarray] | None = None) -> dict:
+        given = {**self.theta, **x} | ({} if dy is None else {"dy": dy})
+        values = {name: np.asarray(value) for name, (value, _) in given.items()}
+        exact = self.results(values)
+        rounding = spread(
+            lambda arrays: list(self.results(dict(zip(values, arrays, strict=True))).values()),
+            list(values.values()),
+            np.dtype(np.float32 if self.r.u > np.finfo(np.float64).eps else np.float64),
+        )
+        found = dict(zip(exact, rounding, strict=True))
+        if any(np.any(e) for _, e in given.values()):
+            generator = np.random.default_rng(0)
+            for _ in range(PROBES):
+                moved = {
+                    name: value + e * generator.choice([-1.0, 1.0], np.shape(value))
+                    if np.any(e)
+                    else value
+                    for name, (value, e) in given.items()
+                }
+                for name, value in self.results(moved).items():
+                    found[name] = np.maximum(found[name], 4 * np.abs(value - exact[name]))
+        return found
 
 
 @rule.register

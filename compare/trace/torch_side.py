@@ -54,10 +54,12 @@ class _Hooks:
         self.values[path, which] = tensor.detach().clone()
         own = tensor.view_as(tensor)
         if own.requires_grad:
-            own.register_hook(
-                lambda g: self.values.__setitem__((path, f"d{which}"), g.detach().clone())
-            )
+            own.register_hook(lambda g: self._passed(path, f"d{which}", g))
         return own
+
+    def _passed(self, path: str, which: str, gradient: torch.Tensor | None) -> None:
+        if gradient is not None:  # which a backward of somebody's own may return
+            self.values[path, which] = gradient.detach().clone()
 
     def _input(self, path: str):
         return lambda module, inputs: (self._noted(path, "x", inputs[0]), *inputs[1:])

@@ -1,6 +1,8 @@
 """Properties: whatever network, loss, optimizer and data are drawn, manual and torch agree; and
 where one line of the network's backward is a little wrong, they do not."""
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -94,7 +96,7 @@ def settings_of_a_step(draw):
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=settings_of_a_step())
 def test_any_pair_passes(drawn):
     comparison = compare(**drawn, allow_vacuous=["*"])
@@ -106,15 +108,20 @@ def test_any_pair_passes(drawn):
 def test_a_hundredth_too_much_in_any_backward_fails(drawn, data):
     """Of one module, drawn too, unless what it hands on is all zero or is not looked at."""
     leaves = [m for m in drawn["net"].modules() if not list(m.named_children())]
-    wrong = data.draw(st.sampled_from(leaves))
-    backward = wrong.backward
+    planted = data.draw(st.sampled_from(leaves))
+    planted.wrong = True  # in its copies, too
+    kind, backward = type(planted), type(planted).backward
     largest = []
 
-    def too_much(dy):
-        dx = np.asarray(backward(dy) * dy.dtype.type(1.01), dy.dtype)
+    def too_much(self, dy):
+        dx = backward(self, dy)
+        if not getattr(self, "wrong", False):
+            return dx
         largest.append(np.abs(dx).max(initial=0))
-        return dx
+        return np.asarray(dx * dx.dtype.type(1.01), dx.dtype)
 
-    wrong.backward = too_much
-    comparison = compare(**drawn)
+    with mock.patch.object(kind, "backward", too_much):
+        comparison = compare(**drawn, allow_vacuous=["*"], oracle=False)
     assert not comparison.passed or max(largest) == 0, f"{drawn['net']}\n{comparison}"
+    if not comparison.passed:
+        assert comparison.blame == "manual", comparison

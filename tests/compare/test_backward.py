@@ -94,6 +94,7 @@ def test_the_pairs_are_right(pair, dtype):
     assert comparison.blame is None
     assert (comparison.frame.verdict == "ok").all()
     assert (comparison.frame.dtype == np.dtype(dtype).name).all()
+    assert (comparison.frame.allowed <= 1e3 * np.finfo(dtype).eps).all()
 
 
 # What may be wrong with any pair. A wrapper takes (forward, backward) and returns the same, wrong;
@@ -964,6 +965,18 @@ def test_another_way_to_compute_may_lose_digits_where_the_wider_dtype_has_them()
     assert found == ("d_x", "mismatch", "manual")
 
 
+def test_digits_lost_by_the_way_of_computing_are_not_forgiven_beyond_half():
+    """x = (x + c) − c keeps five digits of float32 for c = 100, and two for c = 10⁵."""
+
+    def pair(c):
+        return lambda x: ((x + c) - c, None), lambda _, dy: dy, lambda x: 1 * x
+
+    (x,) = draw((4, 3), dtype=np.float32)
+    assert check_backward(*pair(100), x).passed
+    found, _ = first_failure(*pair(100_000), x)
+    assert found == ("output", "mismatch", "manual")
+
+
 def test_one_that_computes_in_float32_only_is_checked_all_the_same():
     def forward(x):
         x = x.astype(np.float32)
@@ -976,6 +989,16 @@ def test_one_that_computes_in_float32_only_is_checked_all_the_same():
     )
     assert found == ("d_x", "mismatch", "manual")
     assert np.isfinite(comparison.failures.iloc[0].oracle)
+    x = np.float32([0.5, 1.25, -3])  # squared without an error: the values alone do not tell
+    found, comparison = first_failure(
+        lambda x: (np.square(x.astype(np.float32)), x),
+        lambda x, dy: dy * x * np.float32(2.00002),
+        torch.square,
+        x,
+    )
+    assert found == ("d_x", "mismatch", "manual")
+    row = comparison.failures.iloc[0]
+    assert abs(row.oracle - row.torch) <= 1e-9
 
 
 # What is given and what is said.

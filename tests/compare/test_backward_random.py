@@ -498,6 +498,6 @@ def caught(seed, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_small_mistake_in_one_entry_of_median_size_does_not_pass(dtype):
-    results = {seed: caught(seed, dtype) for seed in range(60)}
-    assert sum(r is not None for r in results.values()) > 50
+    results = {seed: caught(seed, dtype) for seed in range(40)}
+    assert sum(r is not None for r in results.values()) > 30
     assert [seed for seed, r in results.items() if r is False] == []

@@ -107,6 +107,35 @@ def test_at_a_tie_and_at_a_kink_it_does_not_take_the_other_branch_for_rounding()
                 assert e.max() <= 1e3 * Rounding.of(dtype).u
 
 
+def test_another_stable_way_to_compute_is_covered():
+    """a² − b² loses digits where (a − b)(a + b) does not; as much as inputs off by a rounding."""
+    g = np.random.default_rng(0)
+    a = g.normal(size=200).astype(np.float32)
+    b = (a * (1 + 1e-3 * g.normal(size=200))).astype(np.float32)
+
+    def product(arrays):
+        a, b = (torch.tensor(v) for v in arrays)
+        return [((a - b) * (a + b)).numpy()]
+
+    wide = [a.astype(np.float64), b.astype(np.float64)]
+    (e,) = spread(product, wide, np.dtype(np.float32))
+    off = np.abs((a * a - b * b).astype(np.float64) - product(wide)[0])
+    assert (off <= e).all()
+
+
+def test_where_rounding_may_take_the_other_branch_it_may_in_that_dtype_only():
+    """0.1 + 0.2 − 0.3 + 10⁻⁸ is 0 as far as float32 knows, and positive for float64."""
+    x = np.array([0.1, 0.2, -0.3 + 1e-8])
+
+    def everything(arrays):
+        outputs, (slopes,) = Reference(lambda x: torch.relu(x.sum())).gradients(arrays, [1.0])
+        return [*outputs, *slopes]
+
+    (_, single), (_, double) = (spread(everything, [x], np.dtype(d)) for d in ("f4", "f8"))
+    assert (single >= 1).all()
+    assert (double <= 1e-12).all()
+
+
 def test_what_is_copied_has_the_rounding_of_one_function_and_integers_have_none():
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32).astype(np.float64)
 

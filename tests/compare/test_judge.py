@@ -57,6 +57,16 @@ def test_a_witness_without_a_bound_says_nothing(bad):
     assert blame(10.0, 13.0, 10.0, 1.0, bad) == "undecided"
 
 
+@pytest.mark.parametrize("e", [NAN, INF])
+def test_without_a_bound_on_rounding_only_what_is_not_finite_is_wrong(e):
+    with np.errstate(invalid="ignore"):
+        for bad in (NAN, INF, -INF):
+            assert blame(bad, 10.0, 10.0, e, 0.5) == "manual"
+            assert blame(10.0, bad, 10.0, e, 0.5) == "torch"
+            assert blame(bad, bad, 10.0, e, 0.5) == "both"
+        assert blame(10.0, 99.0, 10.0, e, 0.5) is None
+
+
 def test_the_witness_too_may_be_a_little_off():
     assert blame(12.0, 10.0, 10.0, 1.0, 0.99) == "manual"
     assert blame(12.0, 10.0, 10.0, 1.0, 1.0) is None

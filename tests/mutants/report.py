@@ -15,17 +15,15 @@ from rich.table import Table
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 
 
-def change(name: str, path: Path) -> str:
-    """The lines that a mutant takes away and puts in, with their − and +."""
-    lines = get_diff_for_mutant(name, path=path).splitlines()
-    lines = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    return "\n".join(f"{line[0]} {' '.join(line[1:].split())}" for line in lines)
-
-
-def function(name: str) -> str:
-    """manual.nn.linear.Linear.forward of manual.nn.linear.xǁLinearǁforward__mutmut_3."""
+def key(name: str) -> tuple[str, str]:
+    """Of manual.nn.linear.xǁLinearǁforward__mutmut_3: manual.nn.linear.Linear.forward and the lines
+    that it takes away and puts in, with their - and +."""
     module, _, mangled = name.partition("__mutmut")[0].rpartition(".")
-    return f"{module}.{mangled.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
+    function = mangled.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
+    diff = get_diff_for_mutant(name, path=Path(f"{module.replace('.', '/')}.py")).splitlines()
+    lines = [line for line in diff if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    change = "\n".join(f"{line[0]} {' '.join(line[1:].split())}" for line in lines)
+    return f"{module}.{function}", change
 
 
 def listed() -> dict[tuple[str, str], str]:
@@ -57,20 +55,20 @@ def report(root: Path, parts: dict) -> int:
                 if status in ("killed", "not checked"):
                     count[status] += 1
                     continue
-                key = function(name), change(name, path)
-                if key in reasons:
+                mutant = key(name)
+                if mutant in reasons:
                     count["equivalent"] += 1
-                    unused.discard(key)
+                    unused.discard(mutant)
                 elif status == "timeout":
                     count["killed"] += 1
                 else:
                     count["survived"] += 1
-                    survivors.append((name, status, *key))
+                    survivors.append((name, status, *mutant))
             if count:
                 rows[str(path)] = count
             if count["not checked"] or not count:
                 module = str(path.with_suffix("")).replace("/", ".")
-                unused -= {key for key in unused if key[0].startswith(f"{module}.")}
+                unused -= {mutant for mutant in unused if mutant[0].startswith(f"{module}.")}
     table = Table("file", *("mutants", "killed", "equivalent", "survived", "not run"))
     rows["all"] = sum(rows.values(), Counter())
     for path, count in rows.items():

@@ -29,7 +29,7 @@ from mutmut.runners.harness import PytestRunner
 from mutmut.state import state
 from mutmut.utils.file_utils import change_cwd
 from mutmut.workers.isolation import run_in_fork
-from report import report
+from report import key, listed, report
 
 ROOT = Path(__file__).parents[2]
 # What is mutated, and which tests run: the others are slower and have nothing to add.
@@ -137,7 +137,8 @@ def run(part: str, files: list[str]) -> None:
     config = configuration.config()
     config.only_mutate, tests = PARTS[part]
     config.pytest_add_cli_args_test_selection = [*tests, *LEFT_OUT]
-    _reset_mutant_results(lambda name, code: code not in (1, 3))
+    reasons = listed()
+    _reset_mutant_results(lambda name, code: code not in (1, 3) and key(name) not in reasons)
     _run([f"{file.removesuffix('.py').replace('/', '.')}.*" for file in files], max_children=1)
 
 

@@ -96,11 +96,10 @@ def test_every_module_and_criterion_is_below():
 def test_a_module_says_where(module):
     name, given = type(module).__name__, "expected a NumPy array, got list"
     assert str(refusal(module, [[1.0]])) == f"{name}: x: {given}"
-    if not module.__dict__.get("_children", True):
-        return  # an empty Sequential has no gradients to compute
     module(np.ones((2, 4), np.float32))
-    for backward in (module.backward, module.backward_parameters):
-        assert str(refusal(backward, [[1.0]])) == f"{name}: dy: {given}"
+    assert str(refusal(module.backward, [[1.0]])) == f"{name}: dy: {given}"
+    if name != "Sequential":  # without modules it has no gradients to compute
+        assert str(refusal(module.backward_parameters, [[1.0]])) == f"{name}: dy: {given}"
 
 
 @pytest.mark.parametrize("kind", EVERY_CRITERION)
@@ -115,11 +114,15 @@ def test_a_criterion_says_where(kind):
         assert str(refusal(criterion, p, [[0.5]])) == f"{name}: target: {given}"
 
 
-ONES = np.ones((2, 3))
+ONES, SHARED = np.ones((2, 3)), nn.Tanh()
 WHOLE_MESSAGES = [
     (lambda: nn.Flatten("1"), "Flatten: start_dim must be a whole number, got '1'"),
     (lambda: nn.Flatten(1, "1"), "Flatten: end_dim must be a whole number, got '1'"),
     (lambda: nn.Sequential()["1"], "Sequential: index must be a whole number, got '1'"),
+    (
+        lambda: nn.Sequential({"a": SHARED, "b": SHARED}),
+        "Sequential: 'a' and 'b' are the same object; give each place its own",
+    ),
     (
         lambda: nn.Residual(nn.Maxout(2))(np.ones((1, 2))),
         "Residual: module(x), to be added to x: expected shape (1, 2), got (1, 1)",

@@ -548,6 +548,29 @@ def test_the_minimum_of_a_cubic():
     assert cubic_minimum(a, a, (-1.0, 2.0)) == 0.5  # one point is no cubic
 
 
+def test_a_cubic_with_a_level_point_in_place_of_a_minimum():
+    """Its slope is −(3t − 2)², and has a double zero."""
+    a, b = cubic_points([0, -4, 6, -3], 0.0, 1.0)
+    theirs = importlib.import_module("torch.optim.lbfgs")._cubic_interpolate
+    points = (torch.tensor(v, dtype=torch.float64) for p in (a, b) for v in (p.t, p.loss, p.slope))
+    expected = theirs(*points, bounds=(0.0, 10.0))
+    assert abs(cubic_minimum(a, b, (0.0, 10.0)) - 2 / 3) < 1e-15
+    assert abs(expected - 2 / 3) < 1e-15
+
+
+@pytest.mark.parametrize(("loss", "slope"), [(-1e-4, 0.0), (-0.5, -0.9), (-0.5, 0.9)])
+def test_the_first_point_of_a_search_may_just_satisfy_a_condition(loss, slope):
+    """From φ(0) = 0 with φ'(0) = −1: φ(1) = −c1 and |φ'(1)| = c2 are good enough."""
+    g, tried = np.ones(1), []
+
+    def at(t):
+        tried.append(t)
+        return Point(t, loss, g, slope)
+
+    found, evaluated = strong_wolfe(at, Point(0, 0.0, g, -1.0), 1.0, size=1.0, max_ls=10)
+    assert (found.t, evaluated, tried) == (1.0, 1, [1.0])
+
+
 @pytest.mark.parametrize("t", [1e-3, 0.1, 1.0, 7.0, 50.0])
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_what_the_search_finds_satisfies_both_conditions(function, t):
