@@ -36,7 +36,7 @@ class Bounds:
     """
 
     def __init__(self, run: Run, dtype: np.dtype) -> None:
-        self.run, self.dtype, self.rounding, self.steps = run, dtype, Rounding.of(dtype), 0
+        self.run, self.dtype, self.rounding = run, dtype, Rounding.of(dtype)
         tensors = (*run.net.named_parameters(), *run.net.named_buffers())
         self.errors = {name: np.zeros(tensor.shape) for name, tensor in tensors}
         self.kept = optimizer_state(run, self.rounding)
@@ -51,7 +51,6 @@ class Bounds:
     ) -> dict[str, np.ndarray]:
         """Take one step on the float64 twins; row name → 2 E, an array of the tensor's shape."""
         r, optimizer = self.rounding, self.run.optimizer
-        self.steps += 1
         net = copy.deepcopy(self.run.net)  # as it is before the step
         groups = [dict(group) for group in optimizer.param_groups] if optimizer else []
         state = None
@@ -88,7 +87,7 @@ class Bounds:
             new = update_bounds(self.run, before, groups, self.values, self._ball, self.kept)
             self.errors |= new
             self.bounds |= {f"updated.{name}": e for name, e in new.items()}
-        self.bounds |= rate_bounds(self.run, groups, self.steps)
+        self.bounds |= rate_bounds(self.run, groups)
         return {
             name: 2 * at_least(e, self.values[name], r)
             for name, e in self.bounds.items()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import torch_ref
+from compare import compare
 from compare.cases import Case, cases
 from compare.propagation import Bounds
 from compare.trace import Run, torch_step
@@ -372,6 +373,17 @@ def test_what_is_hardly_larger_than_0_may_be_lost():
     np.testing.assert_array_equal(found[0][:2], [4 * tiny, 4 * tiny])
     assert 4 * tiny < found[0][2] < 1e-14
     np.testing.assert_array_equal(found[1], 0)
+
+
+def test_a_product_of_small_numbers_may_be_the_smallest_number_or_0():
+    """dy σ' = 10⁻⁴³ · 10⁻²⁸⁰ of a SiLU, factor by factor."""
+    x = np.linspace(-655, -640, 400)
+    net, criterion = nn.SiLU(), nn.HalfSquaredError()
+    y = np.full(x.shape, -5e-43)  # the prediction is smaller still, so dy = 5e-43
+    comparison = compare(net, criterion, x, y, allow_vacuous=["*"])
+    assert comparison.passed, comparison
+    row = comparison.frame.set_index("name").loc["d_x"]
+    assert row.allowed <= 4 * np.finfo(np.float64).tiny
 
 
 def test_twins_are_used_up_by_the_bounds_alone():
