@@ -1,5 +1,6 @@
 """How far rounding alone can move a step of L-BFGS, which evaluates the loss as often as it likes
-and goes on as it finds: not by rules, but by trying."""
+and goes on as it finds: not by rules, but by trying. And what the third witness has for the step.
+"""
 
 import copy
 from collections.abc import Callable
@@ -50,11 +51,8 @@ def lbfgs_bounds(
     branch (whether the gradient is small enough to stop, say); or a direction or gradient moves by
     more than a tenth, so that errors no longer grow in proportion.
     """
-    generator = np.random.default_rng(0)
     visited: list[Errors] = []
-
-    def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
-        return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], np.shape(e)))
+    moved = _at_random()
 
     def visit(net: torch.nn.Module, k: int) -> Errors:
         visited.append(rounding_at(net))
@@ -85,11 +83,7 @@ def lbfgs_witness(start: Start) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     formula itself, from losses and gradients that are exact: four times the spread of its results
     when every gradient is moved at random by the rounding of the sums that it goes into. {} where
     the oracle has no formula, or rounding decides on the way."""
-    generator, r = np.random.default_rng(0), Rounding.of(np.float64)
-
-    def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
-        return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], np.shape(e)))
-
+    r, moved = Rounding.of(np.float64), _at_random()
     value, *others = (_by_formula(start, how, r) for how in [_as_it_is, *[moved] * PROBES])
     if any(other.keys() != value.keys() for other in others):
         return {}
@@ -100,6 +94,7 @@ def lbfgs_witness(start: Start) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _by_formula(start: Start, moved: Moved, r: Rounding) -> dict[str, np.ndarray]:
+    """The rows that the step leaves by the oracle's formula, with every gradient moved."""
     net, own = _at_the_start(start)
     order = _order(start)
     chosen = [own[name] for name in order]
@@ -129,6 +124,16 @@ def _by_formula(start: Start, moved: Moved, r: Rounding) -> dict[str, np.ndarray
 
 def _as_it_is(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
     return tensor
+
+
+def _at_random() -> Moved:
+    """Up or down by the error."""
+    generator = np.random.default_rng(0)
+
+    def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
+        return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], np.shape(e)))
+
+    return moved
 
 
 def _order(start: Start) -> list[str]:

@@ -2,21 +2,10 @@
 
 from compare.trace.layerwise import layerwise_step
 from compare.trace.manual_side import StepError, manual_step
-from compare.trace.step import (
-    LBFGS,
-    RESIDUALS,
-    Draw,
-    Run,
-    Tensor,
-    Unit,
-    cotangent,
-    dotted,
-    lbfgs_state,
-    own_parameters,
-    prediction_row,
-    units,
-)
+from compare.trace.record import Draw, Run, Tensor, cotangent
 from compare.trace.torch_side import Passage, TorchStep, torch_step
+from compare.trace.unit import RESIDUALS, Unit, dotted, own_parameters, prediction_row, units
+from compare.trace.update import LBFGS, lbfgs_state
 
 __all__ = [
     "LBFGS",

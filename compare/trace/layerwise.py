@@ -20,22 +20,10 @@ from compare.trace.manual_side import (
     shadow,
     spoil,
 )
-from compare.trace.step import (
-    LBFGS,
-    Draw,
-    Run,
-    Tensor,
-    Unit,
-    changed,
-    clip_rows,
-    cotangent,
-    prediction_row,
-    rate_rows,
-    same,
-    units,
-    update_rows,
-)
+from compare.trace.record import Draw, Run, Tensor, changed, cotangent, same
 from compare.trace.torch_side import TorchStep
+from compare.trace.unit import Unit, prediction_row, units
+from compare.trace.update import LBFGS, clip_rows, rate_rows, update_rows
 
 
 def layerwise_step(

@@ -5,21 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compare.trace.step import (
-    Draw,
-    Run,
-    Tensor,
-    Unit,
-    changed,
-    clip_rows,
-    cotangent,
-    dotted,
-    own_parameters,
-    rate_rows,
-    same,
-    units,
-    update_rows,
-)
+from compare.trace.record import Draw, Run, Tensor, changed, cotangent, same
+from compare.trace.unit import Unit, dotted, own_parameters, units
+from compare.trace.update import clip_rows, rate_rows, update_rows
 
 
 class StepError(Exception):

@@ -5,20 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from compare.trace.step import (
-    Draw,
-    Run,
-    Tensor,
-    Unit,
-    changed,
-    clip_rows,
-    cotangent,
-    dotted,
-    own_parameters,
-    rate_rows,
-    units,
-    update_rows,
-)
+from compare.trace.record import Draw, Run, Tensor, changed, cotangent
+from compare.trace.unit import Unit, dotted, own_parameters, units
+from compare.trace.update import clip_rows, rate_rows, update_rows
 
 
 class Passage(NamedTuple):
