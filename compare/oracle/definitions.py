@@ -208,7 +208,7 @@ def _(module: nn.Maxout) -> Definition:
 
 @_definition.register
 def _(module: nn.Softmax) -> Definition:
-    """e^(x_i) / Σ_j e^(x_j) = e^(log softmax)."""
+    """e^(x_i) / Σ_j e^(x_j), of x less its largest."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
         axis = class_axis(module.dim, x.ndim)
