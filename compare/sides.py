@@ -67,8 +67,11 @@ def _aligned(net: Any, built: torch.nn.Module) -> torch.nn.Module:
     return built
 
 
-def torch_run(own: Run, given: torch.nn.Module | None, device: str, dtype: torch.dtype) -> Run:
-    """Torch's side, in `dtype`, with manual's values."""
+def torch_run(
+    own: Run, given: torch.nn.Module | None, device: str, dtype: torch.dtype | None = None
+) -> Run:
+    """Torch's side, in `dtype` (default: manual's), with manual's values. given: the network's
+    twin, where one was handed over."""
     built = None
     if given is not None:
         built = copy.deepcopy(given).to(device=device)
@@ -88,7 +91,7 @@ def go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
         side.optimizer.load_state_dict(twin(own.optimizer, parameters).state_dict())
 
 
-def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype) -> None:
+def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None) -> None:
     """Copy manual's weights and buffers into torch's module, which is converted to `dtype`.
 
     Raises ValueError where names or shapes of the parameters are not the same, or torch's module

@@ -54,10 +54,8 @@ class Sides:
         self.theirs = torch_run(own, given, device, self.dtype)
         self.exact = torch_run(own, given, "cpu", torch.float64)
         self.rounding = Rounding.of(dtype)
-        self.tolerance, self.bounds = (
-            Tolerance(self.exact, self.rounding),
-            Bounds(self.exact, dtype),
-        )
+        self.tolerance = Tolerance(self.exact, self.rounding)
+        self.bounds = Bounds(self.exact, dtype)
         self.testimony = Testimony(own, dtype, seed, oracle)
         self.steps, self.reasons = 0, {}
         self.units = {unit.y: unit for unit in units(self.layers.net)}

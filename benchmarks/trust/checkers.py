@@ -11,9 +11,9 @@ import torch
 from benchmarks.trust.networks import Network, cotangent
 from benchmarks.trust.planted import Place
 from compare import Comparison, compare
-from compare.trace import Run, StepError, Tensor, manual_step, torch_step, units
+from compare.sides import torch_run
+from compare.trace import StepError, Tensor, manual_step, torch_step, units
 from manual import nn
-from torch_ref import twin, twins
 
 # gradcheck makes a Jacobian of so many entries at most; larger layers are not given to it.
 JACOBIAN = 100_000
@@ -78,7 +78,7 @@ def trace(given: Network, steps: int) -> tuple[list[Pair], float]:
     y = torch.from_numpy(own.y) if own.y.dtype.kind == "f" else torch.from_numpy(own.y).long()
     with np.errstate(all="ignore"):
         for step in range(1, steps + 1):
-            theirs = _twin_of(run)
+            theirs = torch_run(run, None, "cpu")
             try:
                 torchs = torch_step(theirs, torch.from_numpy(own.x), y, cotangent(step)).rows
                 mine = manual_step(run, own.x.copy(), own.y.copy(), cotangent(step))
@@ -90,12 +90,6 @@ def trace(given: Network, steps: int) -> tuple[list[Pair], float]:
                 break
             pairs += _pairs(step, mine, torchs)
     return pairs, time.perf_counter() - began
-
-
-def _twin_of(run: Run) -> Run:
-    net, criterion, optimizer = twins(run.net, run.criterion, run.optimizer)
-    scheduler = run.scheduler and twin(run.scheduler, optimizer)
-    return Run(net, criterion, optimizer, scheduler, run.clip and twin(run.clip))
 
 
 def _pairs(step: int, mine: list[Tensor], torchs: dict[str, Tensor]) -> Iterator[Pair]:

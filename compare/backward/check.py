@@ -168,12 +168,9 @@ class _Check:
             given = seen.outputs[k]
             yield _row(f"{name} (kept)", "forward", seen.outputs_kept[k], given)
             yield _row(f"{name} (again)", "forward", seen.outputs_again[k], given)
-            again, tight, loose = (
-                seen.outputs_strided[k],
-                right.e_outputs[k],
-                right.loose_outputs[k],
-            )
-            allowed = _enough(again, given, 2 * tight, 2 * loose)
+            again = seen.outputs_strided[k]
+            tight, loose = 2 * right.e_outputs[k], 2 * right.loose_outputs[k]
+            allowed = _enough(again, given, tight, loose)
             yield _row(f"{name} (non-contiguous)", "forward", again, given, allowed)
         for k in slopes:
             name, given = f"d_{self.inputs[k]}", seen.first[k]

@@ -15,7 +15,7 @@ Noise = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 ORDERS = range(3, 7)  # how many steps an extrapolation takes together
 LEVELS = 80  # halvings of the first step: none is left of the 64 bits of a longdouble
-GROWTHS = 6
+GROWTHS = 6  # of the first step, by 32 each, where nobody says over what length f bends
 CONVERGED = 1e-5  # an error that is this small beside the terms of the sum
 TINY = float(np.finfo(float).tiny)
 

@@ -205,10 +205,8 @@ class Witness:
             found = optimizers.clipped(clip, gradients, self._long)
             if found is None:
                 return None
-            (total, values), (low_total, lows) = (
-                found,
-                optimizers.clipped(clip, gradients, self._lower),
-            )
+            total, values = found
+            low_total, lows = optimizers.clipped(clip, gradients, self._lower)
             count = sum(np.size(g) for g in gradients)
             norm = None
             if total is not None:
