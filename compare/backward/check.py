@@ -27,10 +27,10 @@ REASONS = {
     "(linear)": "backward(2 u − v/2) beside 2 backward(u) − backward(v)/2: rounding of all three",
     "(non-contiguous)": "all arrays as transposed and strided copies, beside contiguous ones: "
     "rounding of both",
-    "(unchanged)": "0: forward must not change what it is given",
-    "(unchanged by backward)": "0: backward must not change what it is given",
-    "(kept)": "0: what was returned must not change when the functions are called again",
-    "(again)": "0: the same inputs must give the same numbers, whatever was computed in between",
+    "(unchanged)": "forward must not change what it is given",
+    "(unchanged by backward)": "backward must not change what it is given",
+    "(kept)": "what was returned must not change when the functions are called again",
+    "(again)": "the same inputs must give the same numbers, whatever was computed in between",
 }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from compare import EquivalenceError, assert_equivalent, compare
+from compare import EquivalenceError, assert_equivalent, check_backward, compare
 from compare.report import describe
 from manual import nn, optim
 
@@ -71,6 +71,23 @@ def test_explain_takes_the_first_step_that_fails_or_the_one_asked_for(monkeypatc
 def test_explain_knows_what_is_near_a_name_that_is_not_there():
     with pytest.raises(KeyError, match=r"'grad.0.wait'.*did you mean.*'grad.0.weight'"):
         compare(*setting()).explain("grad.0.wait")
+
+
+def test_explain_of_what_is_not_rounded():
+    text = compare(*setting()).explain("x")
+    assert "0 there: nothing is rounded\n" in text
+    assert "the input is given to both sides" in text
+    assert " u = " not in text
+    assert text.endswith("ok: no difference")
+
+
+def test_explain_of_a_row_that_is_no_side_against_the_other():
+    x = np.random.default_rng(0).normal(size=(3, 2))
+    comparison = check_backward(lambda x: (x * x, x), lambda x, dy: 2 * x * dy, lambda x: x * x, x)
+    text = comparison.explain("d_x (linear)")
+    assert "there: what rounding can do\n" in text
+    assert "rounding of all three" in text
+    assert "twice" in comparison.explain("d_x")
 
 
 def test_explain_of_what_is_vacuous_missing_or_not_finite():
