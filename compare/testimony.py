@@ -100,6 +100,8 @@ class Testimony:
         certain(): row name → what is allowed for certain, as no side is accused on a probability.
         """
         self.steps += 1
+        if self.steps > 1:  # no formula of a backward is another now, and it takes time
+            self.witness.drawn = 0
         self.theirs, self.certain = theirs, cache(certain)
         self.judged = {judged.row["name"]: judged for judged in rows}
         self.shapes = {f"grad.{n}": np.shape(p.data) for n, p in before.net.named_parameters()}

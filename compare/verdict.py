@@ -51,7 +51,7 @@ def compare(
         manual's values and modes (training or not). Where it is a torch.nn.Sequential as manual's,
         it is judged part by part.
     oracle: ask the third witness (`compare.oracle`) about every tensor, of gradients about the
-        worst entry and a random draw; False: only about tensors that fail.
+        worst entry and, in the first step, a random draw; False: only about tensors that fail.
     allow_vacuous: names of rows, or patterns such as "activation.*", that may be vacuous: a
         gradient that is all zero on both sides, a ReLU whose inputs all had one sign. A check that
         could not have failed is no pass unless it is declared.

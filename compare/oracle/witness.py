@@ -19,7 +19,7 @@ Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
 Entry = tuple[float, float]
 
 SMALL = 4  # a tensor of so many entries is asked about in full
-DRAWN = 3  # entries drawn of a larger one, beside the worst
+DRAWN = 3  # entries drawn of a larger one, beside the worst, unless told otherwise
 NEARBY = (0.0, 3 * 2.0**-20, -5 * 2.0**-20)  # by what share of themselves values are moved
 BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
 
@@ -42,6 +42,7 @@ class Witness:
         self.dtype = np.dtype(np.float64 if dtype == np.float32 else np.longdouble)
         self.generator = np.random.default_rng(seed)
         self.asked = self.of = 0
+        self.drawn = DRAWN
 
     def output(self, module: Any, theta: Mapping, x: np.ndarray) -> Value | None:
         """(y, error), elementwise. module: manual's unit as it was before its forward (a copy);
@@ -267,7 +268,7 @@ class Witness:
         size = math.prod(shape)
         flat = range(size)
         if size > SMALL:
-            flat = self.generator.choice(size, DRAWN, replace=False)
+            flat = self.generator.choice(size, self.drawn, replace=False)
         drawn = [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
         entries = list(dict.fromkeys([tuple(int(i) for i in index) for index in worst] + drawn))
         self.asked += len(entries)
