@@ -138,10 +138,8 @@ def _reason(row: pd.Series, reason: str) -> list[str]:
     how = "twice what rounding can do on one side"
     if row["name"].endswith(")"):  # "d_x (linear)": of what it is the rounding, the reason says
         how = "what rounding can do"
-    how = (
-        f"{row.allowed:.3g} there: {how}" if row.allowed else "nothing there, as nothing is rounded"
-    )
-    lines = [f"  {'allowed':<11} {how}"]
+    there = f"{row.allowed:.3g} there: {how}" if row.allowed else "0 there: nothing is rounded"
+    lines = [f"  {'allowed':<11} {there}"]
     if reason:
         lines.append(f"  {'':<11} {reason}")
     if row.allowed and row["dtype"] in ("float32", "float64"):
