@@ -19,7 +19,7 @@ Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
 Entry = tuple[float, float]
 
 SMALL = 4  # a tensor of so many entries is asked about in full
-DRAWN = 3  # entries drawn of a larger one, beside the worst, unless told otherwise
+DRAWN = 3  # entries drawn of a larger one, beside the worst, unless `drawn` is set
 NEARBY = (0.0, 3 * 2.0**-20, -5 * 2.0**-20)  # by what share of themselves values are moved
 BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
 
@@ -29,8 +29,8 @@ class Witness:
 
     dtype: that of the pair, float32 or float64. The witness works in float64 for float32, and in
     longdouble for float64 (of the same precision on some machines: its errors are larger then).
-    seed: of the entries drawn. asked, of: how many entries of gradients were asked about until
-    now, and how many there were.
+    seed: of the entries drawn. drawn: how many of a larger tensor, beside the worst. asked, of: how
+    many entries of gradients were asked about until now, and how many there were.
 
     Everywhere: arrays are torch's values in any dtype, and are not changed; an answer is a pair
     (value, error), in the working dtype for whole arrays; where the value is not finite, has no
