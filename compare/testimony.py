@@ -100,7 +100,7 @@ class Testimony:
         certain(): row name → what is allowed for certain, as no side is accused on a probability.
         """
         self.steps += 1
-        if self.steps > 1:  # no formula of a backward is another now, and it takes time
+        if self.steps > 1:  # the same backwards as in the first step; a draw takes time
             self.witness.drawn = 0
         self.theirs, self.certain = theirs, cache(certain)
         self.judged = {judged.row["name"]: judged for judged in rows}
