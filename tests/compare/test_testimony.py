@@ -318,3 +318,25 @@ def test_what_the_dtype_cannot_hold_is_nobodys_fault(only):
     x = np.full((2, 3), 1e20, np.float32)
     comparison = compare(net, nn.HalfSquaredError(), x, 0 * x)
     assert only(comparison) == ("loss", "nonfinite", "undecided")
+
+
+class Halving(optim.Adam):
+    """Its lr is half as large after every step."""
+
+    def step(self):
+        super().step()
+        self.param_groups[0]["lr"] /= 2
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_optimizer_that_changes_its_own_options_is_to_blame(dtype, scheduled):
+    net, *rest = given(dtype)
+    optimizer = Halving(net.parameters(), lr=0.1)
+    scheduler = optim.CosineAnnealingLR(optimizer, 9) if scheduled else None
+    compared = compare(net, *rest, optimizer=optimizer, scheduler=scheduler, steps=3)
+    updates = compared.failures[compared.failures.stage == "updated"]
+    updates = updates[updates["name"].str.startswith("updated.")]
+    assert updates.iloc[0].step == 2
+    assert set(updates.blame) == {"manual"}
+    assert compared.blame == "manual"
