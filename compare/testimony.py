@@ -25,6 +25,7 @@ from compare.trace import (
     prediction_row,
     units,
 )
+from manual import nn
 
 WORST = 3  # entries of a failing tensor that are asked about for being furthest off; else 1
 Index = tuple[int, ...]
@@ -110,6 +111,7 @@ class Testimony:
         for unit in units(before.net):
             if unit.path in theirs.passages:
                 self._unit(unit, twins[unit.path])
+                _draw(unit.module, theirs.passages[unit.path].x.shape)
         self._loss(before.criterion, exact.criterion, prediction_row(before.net), y, draw)
         self._update(before)
         for judged in self.judged.values():
@@ -357,3 +359,9 @@ class Testimony:
         if kind == "d_x" and not rest:
             return self.theirs.rows["x"].value.shape
         return None
+
+
+def _draw(module: Any, shape: tuple) -> None:
+    """What a forward takes from a generator, which a later module may share."""
+    if isinstance(module, nn.Dropout) and module.training and module.p > 0:
+        module.generator.random(shape)

@@ -340,3 +340,16 @@ def test_an_optimizer_that_changes_its_own_options_is_to_blame(dtype, scheduled)
     assert updates.iloc[0].step == 2
     assert set(updates.blame) == {"manual"}
     assert compared.blame == "manual"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.5, 0.0, 1.0])
+def test_a_generator_that_several_dropouts_share_is_where_the_last_one_left_it(dtype, p):
+    shared = np.random.default_rng(3)
+    (first, middle, last), *rest = given(dtype)
+    inner = nn.Residual(nn.Sequential(nn.Dropout(0.5, shared), middle))
+    dropouts = nn.Dropout(p, shared), nn.Dropout(0.5, shared)
+    net = nn.Sequential(dropouts[0], first, inner, dropouts[1], last)
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    compared = compare(net, *rest, optimizer=optimizer, steps=3, allow_vacuous=["*"])
+    assert compared.passed, compared
