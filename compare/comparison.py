@@ -81,7 +81,8 @@ class Comparison:
         if step is not None:
             rows = rows[rows.step == step]
         if not len(rows):
-            near = difflib.get_close_matches(name, self.frame["name"].unique())
+            names = self.frame["name"].unique()
+            near = [] if name in names else difflib.get_close_matches(str(name), names)
             hint = f"; did you mean {near}?" if near else ""
             where = "" if step is None else f" in step {step}"
             raise KeyError(f"explain: there is no tensor {name!r}{where}{hint}")

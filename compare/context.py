@@ -4,10 +4,19 @@ import os
 import platform
 import shlex
 import sys
+from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_info
+
+
+def check_seed(where: str, seed: Any) -> None:
+    """Raises TypeError or ValueError for what a Generator does not take."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"{where}: seed must be a whole number, got {seed!r}")
+    if seed < 0:
+        raise ValueError(f"{where}: seed must be >= 0, got {seed}")
 
 
 def context(seed: int | None, device: str) -> str:

@@ -109,7 +109,7 @@ def _by_formula(start: Start, moved: Moved, r: Rounding) -> dict[str, np.ndarray
         return loss.item(), moved(g, relative * np.abs(g.numpy())).numpy()
 
     theta = torch.nn.utils.parameters_to_vector(chosen).detach().numpy()
-    group = start.run.optimizer.param_groups[0]
+    group = start.state["param_groups"][0]  # a schedule has moved on from it
     found = lbfgs_updated(group, start.state["state"].get(0, {}), theta, evaluate)
     if found is None:
         return {}

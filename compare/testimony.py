@@ -25,6 +25,7 @@ from compare.trace import (
     prediction_row,
     units,
 )
+from manual import nn
 
 WORST = 3  # entries of a failing tensor that are asked about for being furthest off; else 1
 Index = tuple[int, ...]
@@ -76,10 +77,13 @@ class Testimony:
         self.dtype, self.steps = dtype, 0
         self.scheduler = copy.deepcopy(own.scheduler)
         self.states: dict[str, dict] = {}
+        self.options: list[dict] = []
         if own.optimizer is not None and not isinstance(own.optimizer, LBFGS):
             names = {id(p): name for name, p in own.net.named_parameters()}
             kept = own.optimizer.state_dict()["state"]
-            parameters = [p for group in own.optimizer.param_groups for p in group["params"]]
+            groups = own.optimizer.param_groups
+            self.options = [{k: v for k, v in g.items() if k != "params"} for g in groups]
+            parameters = [p for group in groups for p in group["params"]]
             self.states = {
                 names[id(p)]: copy.deepcopy(kept.get(k, {})) for k, p in enumerate(parameters)
             }
@@ -109,6 +113,7 @@ class Testimony:
         for unit in units(before.net):
             if unit.path in theirs.passages:
                 self._unit(unit, twins[unit.path])
+                _draw(unit.module, theirs.passages[unit.path].x.shape)
         self._loss(before.criterion, exact.criterion, prediction_row(before.net), y, draw)
         self._update(before)
         for judged in self.judged.values():
@@ -219,20 +224,38 @@ class Testimony:
                     self._whole(row, answer)
         if before.optimizer is not None and not isinstance(before.optimizer, LBFGS):
             names = {id(p): name for name, p in parameters.items()}
-            for group in before.optimizer.param_groups:
+            groups = before.optimizer.param_groups
+            for group, options in zip(groups, self._options(groups), strict=True):
                 for p in group["params"]:
                     name = names[id(p)]
                     g = values.get(f"{stage}.{name}")
                     answer = None
                     if g is not None:
                         answer = self.witness.updated(
-                            before.optimizer, group, p.data, g, self.states[name]
+                            before.optimizer, options, p.data, g, self.states[name]
                         )
                     self._whole(f"updated.{name}", answer)
         if self.scheduler is not None:
             rates = self.witness.rates(self.scheduler, self.scheduler.last_epoch + self.steps)
             for k, rate in enumerate(rates or ()):
                 self._whole(f"lr.{k}", tuple(np.array(v) for v in rate))
+
+    def _options(self, groups: list[dict]) -> list[dict]:
+        """Of each group, what it was handed over with and the schedule's lr: an optimizer that
+        changes its own is wrong. The lr is that of the group where it is the schedule's but for
+        rounding, which the row of the lr is for."""
+        rates = None
+        if self.scheduler is not None:
+            epochs = self.scheduler.last_epoch + self.steps - 1
+            rates = self.witness.rates(self.scheduler, epochs)
+            if rates is None:  # nobody else knows it
+                rates = [(group["lr"], 0) for group in groups]
+        found = []
+        for k, own in enumerate(self.options):
+            lr, right = groups[k]["lr"], own["lr"] if rates is None else rates[k][0]
+            near = abs(lr - right) <= 8 * self.steps * 2.0**-53 * max(lr, right, own["lr"])
+            found.append(own | {"lr": lr if near else right})
+        return found
 
     def _worst(self, name: str) -> list[Index]:
         """The entries where the two sides are furthest apart."""
@@ -338,3 +361,9 @@ class Testimony:
         if kind == "d_x" and not rest:
             return self.theirs.rows["x"].value.shape
         return None
+
+
+def _draw(module: Any, shape: tuple) -> None:
+    """What a forward takes from a generator, which a later module may share."""
+    if isinstance(module, nn.Dropout) and module.training and module.p > 0:
+        module.generator.random(shape)

@@ -30,6 +30,13 @@ def declared(name: str, patterns: Collection[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def check_patterns(where: str, patterns: Collection[str]) -> None:
+    """Raises TypeError for anything but a collection of str."""
+    listed = isinstance(patterns, Collection) and not isinstance(patterns, str)
+    if not listed or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"{where}: allow_vacuous must be a list of patterns, got {patterns!r}")
+
+
 def why(name: str) -> str:
     """Why that row's check could not have failed."""
     if name.startswith("activation"):

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from compare.comparison import Comparison, EquivalenceError
-from compare.context import context
+from compare.context import check_seed, context
 from compare.judge import frame
 from compare.sides import manual_run
 from compare.step import Sides
+from compare.trace import LBFGS
+from compare.vacuity import check_patterns
 
 
 def compare(
@@ -67,22 +69,22 @@ def compare(
         raise ValueError(f"compare: steps must be a whole number >= 1, got {steps!r}")
     if optimizer is None and steps > 1:
         raise ValueError("compare: more than one step needs an optimizer")
-    if scheduler is not None and scheduler.optimizer is not optimizer:
+    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
         raise ValueError("compare: the scheduler must be one of the given optimizer")
-    x, y = np.array(x), np.array(y)
+    _check_kinds(net, criterion, optimizer, seed)
+    x, y = _array("x", x), _array("y", y)
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"compare: x must be float32 or float64, got {x.dtype}")
     if x.size == 0:
         raise ValueError(f"compare: x has no elements (shape {x.shape}), so nothing can be judged")
     if twin is not None and not isinstance(twin, torch.nn.Module):
         raise TypeError(f"compare: twin must be a torch.nn.Module, got {type(twin).__name__}")
-    if isinstance(allow_vacuous, str):
-        raise TypeError(f"compare: allow_vacuous must be a list of patterns, got {allow_vacuous!r}")
-    own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
-    sides = Sides(own, given, x.dtype, device, seed or 0, oracle)
+    check_patterns("compare", allow_vacuous)
     rows, raised = [], []
     # Without warnings: a value that is not finite is a verdict here.
-    with torch.enable_grad(), np.errstate(all="ignore"):
+    with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="ignore"):
+        own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
+        sides = Sides(own, given, x.dtype, device, seed or 0, oracle)
         for step in range(1, steps + 1):
             if step > 1:
                 sides.go_on()
@@ -111,3 +113,42 @@ def assert_equivalent(
     comparison = compare(net, criterion, x, y, **options)
     if not comparison.passed:
         raise EquivalenceError(comparison)
+
+
+def _check_kinds(net: Any, criterion: Any, optimizer: Any, seed: Any) -> None:
+    methods = ("forward", "backward")
+    for what, value, names in (
+        ("net", net, (*methods, "named_parameters")),
+        ("criterion", criterion, methods),
+    ):
+        for name in names:
+            if isinstance(value, type) or not callable(getattr(value, name, None)):
+                raise TypeError(f"compare: {what} must have a method {name!r}, got {_kind(value)}")
+    for name, p in net.named_parameters():
+        if not isinstance(getattr(p, "data", None), np.ndarray):
+            raise TypeError(
+                f"compare: the network's parameter {name!r} must have data (an ndarray) and grad, "
+                f"got {_kind(p)}"
+            )
+    if optimizer is not None and not isinstance(getattr(optimizer, "param_groups", None), list):
+        raise TypeError(f"compare: optimizer must have param_groups, got {_kind(optimizer)}")
+    if isinstance(optimizer, LBFGS) and getattr(criterion, "reduction", "") == "none":
+        raise ValueError("compare: LBFGS needs one loss, and reduction 'none' gives an array")
+    if seed is not None:
+        check_seed("compare", seed)
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    """A copy."""
+    if isinstance(value, torch.Tensor):
+        raise TypeError(f"compare: {name} must be an ndarray, got a torch.Tensor")
+    found = np.array(value)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"compare: {name} must be an array of numbers, got {found.dtype}")
+    return found
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"a {type(value).__name__}"

@@ -13,10 +13,10 @@ from compare.backward.expected import Expected
 from compare.backward.functions import Arrays, Gradients, Manual, Reference
 from compare.backward.observed import Observed, is_float
 from compare.comparison import Comparison, EquivalenceError
-from compare.context import context
+from compare.context import check_seed, context
 from compare.judge import blame, frame, judge
 from compare.trace import Tensor
-from compare.vacuity import vacuous_gradient
+from compare.vacuity import check_patterns, vacuous_gradient
 
 SMALL = 6  # a gradient of so many entries is shown to the witness in full,
 DRAWN = 5  # so many of a larger one, beside the worst
@@ -65,8 +65,8 @@ def check_backward(
     not passed; ValueError or TypeError where arrays or functions are not as described. An error of
     forward's or reference's own comes out as it is.
     """
-    if isinstance(allow_vacuous, str):
-        raise TypeError(f"check_backward: allow_vacuous must be a list, got {allow_vacuous!r}")
+    check_patterns("check_backward", allow_vacuous)
+    check_seed("check_backward", seed)
     check = _Check(Manual(forward, backward), Reference(reference), _valid(arrays), seed)
     raised = "".join(f"{text}\n" for text in dict.fromkeys(check.observed.raised))
     names = [row["name"] for row in check.rows]

@@ -77,6 +77,15 @@ class _Notes:
             self.errors.append(f"manual's {what} raised {type(error).__name__}: {error}")
             return None
 
+    def array(self, what: str, function: Callable, argument: np.ndarray) -> Any:
+        """The array that it returns, which a list would not be to the next layer."""
+        value = self.attempt(what, function, argument)
+        if value is None or isinstance(value, np.ndarray | np.generic):
+            return value
+        kind = type(value).__name__
+        self.errors.append(f"manual's {what} returned a {kind}, expected an ndarray")
+        return None
+
     def hand_on(self, name: str, value: np.ndarray) -> np.ndarray:
         """A copy of torch's value; whether somebody changes it is seen later."""
         self.handed.append((name, value.copy(), value))
@@ -96,7 +105,7 @@ class _Notes:
         what = f"of {type(unit.module).__name__} {unit.path!r}"
 
         def noting_forward(x: np.ndarray) -> np.ndarray:
-            y = self.attempt(f"forward {what}", forward, x)
+            y = self.array(f"forward {what}", forward, x)
             if y is not None:
                 self.add(Tensor(unit.y, "forward", np.array(y)))
             return y if passage is None else self.hand_on(unit.y, passage.y)
@@ -104,7 +113,7 @@ class _Notes:
         def noting_backward(dy: np.ndarray) -> np.ndarray:
             self.passed(unit.dy, dy)
             raised = len(self.errors)
-            dx = self.attempt(f"backward {what}", backward, dy)
+            dx = self.array(f"backward {what}", backward, dy)
             if dx is None:
                 self.silent.add(unit.dx)
             else:

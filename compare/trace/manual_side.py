@@ -1,5 +1,6 @@
 """A step on manual's side, as it is in training."""
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -39,12 +40,14 @@ def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: lis
     given = {"x": x, "y": y}
     before = {name: value.copy() for name, value in given.items()} | data(parameters)
     spoil(parameters)
+    others = copy.deepcopy((net, criterion))
     outputs: dict[str, np.ndarray] = {}
     upstream: list[Tensor] = []
     shadows = [_note(unit, outputs, upstream) for unit in units(net)]
     try:
         prediction = net.forward(x)
         loss = criterion.forward(prediction, y)
+        _elsewhere(*others, x, y)
         dloss = cotangent(criterion, loss, draw)
         dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
         dx = net.backward(gradient_of_loss(criterion, dloss))
@@ -72,6 +75,15 @@ def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: lis
     rows += clip_rows(run, list(parameters.values()), named, np.array)
     rows += update_rows(run, closure, named, np.array)
     rows += rate_rows(run)
+
+
+def _elsewhere(net: Any, criterion: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """A forward of copies, at another point: nothing of it may come back in this backward. Where
+    it is not defined there, no matter."""
+    try:
+        criterion.forward(net.forward(np.flip(x) * x.dtype.type(0.875)), y.copy())
+    except Exception:
+        return
 
 
 def gradient_of_loss(criterion: Any, dloss: np.ndarray | None) -> np.ndarray:
@@ -110,7 +122,8 @@ def _trained(
     if not hasattr(net, "backward_parameters"):
         return []
     expected = {name: None if p.grad is None else p.grad.copy() for name, p in parameters.items()}
-    spoil(parameters)
+    for name, p in parameters.items():  # gradients of the last step stay in place in training
+        p.grad = None if expected[name] is None else np.full_like(p.data, np.nan)
     net.backward_parameters(dprediction())
     rows = []
     for name, p in parameters.items():

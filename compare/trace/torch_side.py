@@ -40,6 +40,11 @@ class _Hooks:
             self.handles.append(unit.module.register_forward_hook(self._output(unit.path)))
 
     def _noted(self, path: str, which: str, tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"compare: the forward of the twin's {path!r} must return a tensor, "
+                f"got a {type(tensor).__name__}"
+            )
         self.values[path, which] = tensor.detach().clone()
         own = tensor.view_as(tensor)
         if own.requires_grad:

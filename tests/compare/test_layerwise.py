@@ -413,3 +413,27 @@ def test_the_input_of_the_network_is_left_as_it_was(only):
     kept = x.copy()
     compare(ChangesX(), nn.MSELoss(), x, y)
     np.testing.assert_array_equal(x, kept)
+
+
+class ListForward(nn.Tanh):
+    def forward(self, x):
+        return super().forward(x).tolist()
+
+
+class ListBackward(nn.Tanh):
+    def backward(self, dy):
+        return super().backward(dy).tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "what"),
+    [(ListForward, "activation.1", "forward"), (ListBackward, "d_activation.0", "backward")],
+)
+def test_what_is_no_array_is_missing_where_it_was_returned(kind, row, what):
+    g = np.random.default_rng(3)
+    net = nn.Sequential(nn.Linear(4, 3, generator=g), kind(), nn.Linear(3, 2, generator=g))
+    x, y = (g.normal(size=(5, n)).astype(np.float32) for n in (4, 2))
+    compared = compare(net, nn.MSELoss(), x, y)
+    first = compared.failures.iloc[0]
+    assert (first["name"], first.verdict, first.blame) == (row, "missing", "manual"), compared
+    assert f"{what} of {kind.__name__} '1' returned a list, expected an ndarray" in str(compared)

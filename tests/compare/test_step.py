@@ -62,6 +62,33 @@ class ZeroBias(BiasOnlyOnTheWay):
         self.bias.grad = np.zeros_like(self.bias.data)
 
 
+class Accumulates(nn.Linear):
+    """As in torch, where there is a gradient already; but nobody sets it to zero here."""
+
+    def backward_parameters(self, dy):
+        before = self.weight.grad
+        before = 0 if before is None else before.copy()
+        super().backward_parameters(dy)
+        self.weight.grad = self.weight.grad + before
+
+
+class OfTheClass(nn.Tanh):
+    """What forward keeps belongs to every instance."""
+
+    kept = None
+
+    def forward(self, x):
+        type(self).kept = super().forward(x)
+        return self.kept
+
+    def backward(self, dy):
+        return dy * (1 - self.kept**2)
+
+
+class OnlyOne(OfTheClass):
+    """Of which a network has one."""
+
+
 class SkipsInTraining(nn.Sequential):
     def backward_parameters(self, dy):
         for module in list(self)[:1:-1]:
@@ -100,9 +127,19 @@ WHOLE = {
         f"d_activation.3 {END}",
         "mismatch",
     ),
+    "kept by the class": (
+        {"linear": lambda *args, **options: nn.Sequential(nn.Linear(*args, **options), OnlyOne())},
+        f"d_activation.0.0 {END}",
+        "mismatch",
+    ),
     "bias forgotten in training": (
         {"linear": BiasOnlyOnTheWay},
         f"grad.0.bias {TRAINED}",
+        "nonfinite",
+    ),
+    "gradient added to the last step's": (
+        {"linear": Accumulates},
+        f"grad.0.weight {TRAINED}",
         "nonfinite",
     ),
     "bias zero in training": ({"linear": ZeroBias}, f"grad.0.bias {TRAINED}", "mismatch"),

@@ -24,8 +24,8 @@ def setting(kind=optim.Adam, dtype=np.float32, seed=0, **options):
     return net, nn.CrossEntropyLoss(), x, y, kind(net.parameters(), lr=0.01, **options)
 
 
-def run(net, criterion, x, y, optimizer, steps=4):
-    return compare(net, criterion, x, y, optimizer=optimizer, steps=steps)
+def run(net, criterion, x, y, optimizer, steps=4, **options):
+    return compare(net, criterion, x, y, optimizer=optimizer, steps=steps, **options)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -77,3 +77,14 @@ def test_a_state_that_l_bfgs_does_not_keep_shows(monkeypatch, key):
     monkeypatch.setattr(optim.LBFGS, "step", forgetful)
     failures = run(*setting(optim.LBFGS, np.float64, max_iter=3), steps=2).failures
     assert (failures.iloc[0].step, failures.iloc[0]["name"]) == (1, f"state.{key}")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_l_bfgs_with_a_schedule_passes(line_search_fn, dtype):
+    net, criterion, x, y, optimizer = setting(
+        optim.LBFGS, dtype, max_iter=3, line_search_fn=line_search_fn
+    )
+    scheduler = optim.ExponentialLR(optimizer, 0.5)
+    comparison = run(net, criterion, x, y, optimizer, scheduler=scheduler, steps=3)
+    assert comparison.passed, comparison

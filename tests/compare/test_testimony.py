@@ -318,3 +318,38 @@ def test_what_the_dtype_cannot_hold_is_nobodys_fault(only):
     x = np.full((2, 3), 1e20, np.float32)
     comparison = compare(net, nn.HalfSquaredError(), x, 0 * x)
     assert only(comparison) == ("loss", "nonfinite", "undecided")
+
+
+class Halving(optim.Adam):
+    """Its lr is half as large after every step."""
+
+    def step(self):
+        super().step()
+        self.param_groups[0]["lr"] /= 2
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_optimizer_that_changes_its_own_options_is_to_blame(dtype, scheduled):
+    net, *rest = given(dtype)
+    optimizer = Halving(net.parameters(), lr=0.1)
+    scheduler = optim.CosineAnnealingLR(optimizer, 9) if scheduled else None
+    compared = compare(net, *rest, optimizer=optimizer, scheduler=scheduler, steps=3)
+    updates = compared.failures[compared.failures.stage == "updated"]
+    updates = updates[updates["name"].str.startswith("updated.")]
+    assert updates.iloc[0].step == 2
+    assert set(updates.blame) == {"manual"}
+    assert compared.blame == "manual"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.5, 0.0, 1.0])
+def test_a_generator_that_several_dropouts_share_is_where_the_last_one_left_it(dtype, p):
+    shared = np.random.default_rng(3)
+    (first, middle, last), *rest = given(dtype)
+    inner = nn.Residual(nn.Sequential(nn.Dropout(0.5, shared), middle))
+    dropouts = nn.Dropout(p, shared), nn.Dropout(0.5, shared)
+    net = nn.Sequential(dropouts[0], first, inner, dropouts[1], last)
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    compared = compare(net, *rest, optimizer=optimizer, steps=3, allow_vacuous=["*"])
+    assert compared.passed, compared

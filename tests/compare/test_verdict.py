@@ -612,3 +612,75 @@ def test_a_difference_without_a_bound_says_so():
     row = judge(1, mine, theirs, np.full(2, np.inf))
     assert row["verdict"] == "mismatch"
     assert "at [0] differ, and there is no bound" in describe(pd.Series(row))
+
+
+class NoArray:
+    """What named_parameters gives must have data that is an array."""
+
+    forward = backward = lambda self, x: x
+
+    def named_parameters(self):
+        return [("weight", np.ones((4, 5)))]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"net": 3}, TypeError, "net must have a method 'forward', got a int"),
+        ({"net": nn.Linear}, TypeError, "net must have a method 'forward', got the class Linear"),
+        ({"net": NoArray()}, TypeError, "'weight' must have data .an ndarray. .*got a ndarray"),
+        ({"criterion": None}, TypeError, "criterion must have a method 'forward', got a NoneType"),
+        ({"criterion": nn.MSELoss}, TypeError, "criterion must .*, got the class MSELoss"),
+        ({"optimizer": optim.SGD}, TypeError, "optimizer must have param_groups, .*class SGD"),
+        ({"scheduler": 3}, ValueError, "the scheduler must be one of the given optimizer"),
+        ({"x": torch.ones(6, 5)}, TypeError, "x must be an ndarray, got a torch.Tensor"),
+        ({"y": torch.ones(6, 4)}, TypeError, "y must be an ndarray, got a torch.Tensor"),
+        ({"y": None}, TypeError, "y must be an array of numbers, got object"),
+        ({"y": ["a"] * 6}, TypeError, "y must be an array of numbers, got <U1"),
+        ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
+        ({"seed": 1.5}, TypeError, "seed must be a whole number, got 1.5"),
+        ({"seed": "1"}, TypeError, "seed must be a whole number, got '1'"),
+        ({"allow_vacuous": None}, TypeError, "allow_vacuous must be a list of patterns, got None"),
+        ({"allow_vacuous": [3]}, TypeError, r"allow_vacuous must be a list of patterns, got \[3\]"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(change, error, text):
+    given = dict(zip(("net", "criterion", "x", "y", "optimizer"), setting(), strict=True))
+    with pytest.raises(error, match=f"^compare: .*{text}"):
+        compare(**given | change)
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("rows", [1, 6])
+def test_l_bfgs_needs_one_loss(rows, line_search_fn):
+    net, _, x, y, _ = setting()
+    optimizer = optim.LBFGS(net.parameters(), line_search_fn=line_search_fn)
+    with pytest.raises(ValueError, match="LBFGS needs one loss, and reduction 'none'"):
+        compare(net, nn.MSELoss(reduction="none"), x[:rows], y[:rows], optimizer=optimizer)
+
+
+def test_a_twin_that_returns_no_tensor_is_named():
+    class Pair(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x), x
+
+    _, criterion, x, y, _ = setting()
+    net = nn.Linear(5, 4, dtype=np.float64, generator=np.random.default_rng(0))
+    with pytest.raises(TypeError, match=r"the twin's .* must return a tensor, got a tuple"):
+        compare(net, criterion, x, y, twin=Pair(5, 4))
+
+
+def test_it_runs_where_torch_is_to_keep_no_graph():
+    with torch.inference_mode():
+        assert run(*setting()).passed
+        assert torch.is_inference_mode_enabled()
+
+
+def test_explain_names_a_step_or_a_name_that_there_is_not():
+    compared = run(*setting())
+    with pytest.raises(KeyError, match=r"there is no tensor 'loss' in step 3\"$"):
+        compared.explain("loss", 3)
+    with pytest.raises(KeyError, match=r"no tensor 'los'; did you mean .'loss'"):
+        compared.explain("los")
+    with pytest.raises(KeyError, match="there is no tensor 3"):
+        compared.explain(3)
