@@ -39,11 +39,12 @@ class Course(NamedTuple):
 
 
 def lbfgs_bounds(
-    start: Start, r: Rounding, rounding_at: Callable[[torch.nn.Module], Errors]
+    start: Start, dtype: np.dtype, rounding_at: Callable[[torch.nn.Module], Errors]
 ) -> Errors:
-    """E of every row that the step leaves: four times the spread of its results when the starting
-    point, and every loss and gradient, is moved at random, up or down, by its error at the point
-    where it is evaluated, and every gradient by the rounding of the sums that it goes into.
+    """E, in that dtype, of every row that the step leaves: four times the spread of its results
+    when all is moved at random, up or down: the starting point by its error, every later one by
+    its rounding, every loss and gradient by its error at that point, and every gradient by the
+    rounding of the sums that it goes into.
 
     rounding_at(network): E of the loss and the gradients there, by row name.
 
@@ -51,6 +52,7 @@ def lbfgs_bounds(
     branch (whether the gradient is small enough to stop, say); or a direction or gradient moves by
     more than a tenth, so that errors no longer grow in proportion.
     """
+    r = Rounding.of(dtype)
     visited: list[Errors] = []
     moved = _at_random()
 
@@ -58,20 +60,21 @@ def lbfgs_bounds(
         visited.append(rounding_at(net))
         return visited[-1]
 
-    exact = _course(start, visit, _as_it_is, r)
+    exact = _course(start, visit, _as_it_is, np.float64)
     probes = [
-        _course(start, lambda net, k: visited[min(k, len(visited) - 1)], moved, r)
+        _course(start, lambda net, k: visited[min(k, len(visited) - 1)], moved, dtype)
         for _ in range(PROBES)
     ]
+    nothing = {name: np.full(value.shape, np.inf) for name, value in exact.rows.items()}
     if any(probe.way != exact.way for probe in probes):
-        return dict.fromkeys(exact.rows, np.array(np.inf))
+        return nothing
     spread = {
         name: np.max([np.abs(probe.rows[name] - value) for probe in probes], axis=0)
         for name, value in exact.rows.items()
     }
     kept = [name for name in spread if name.startswith("state.")]
     if any(spread[name].max() > LINEAR * np.abs(exact.rows[name]).max() for name in kept):
-        return dict.fromkeys(exact.rows, np.array(np.inf))
+        return nothing
     return {
         name: 4 * spread[name] + 2 * r.u * np.abs(value) + r.tiny
         for name, value in exact.rows.items()
@@ -169,9 +172,14 @@ def _evaluate(
 
 
 def _course(
-    start: Start, errors: Callable[[torch.nn.Module, int], Errors], moved: Moved, r: Rounding
+    start: Start,
+    errors: Callable[[torch.nn.Module, int], Errors],
+    moved: Moved,
+    dtype: np.dtype,
 ) -> Course:
-    """The step, with the k-th loss and its gradients moved by errors(network, k)."""
+    """The step, with the k-th loss and its gradients moved by errors(network, k). The losses are
+    numbers of the dtype: two in a row may be equal, which ends the step."""
+    r = Rounding.of(dtype)
     net, own = _at_the_start(start)
     order = _order(start)
     with torch.no_grad():
@@ -186,11 +194,14 @@ def _course(
         nonlocal count
         e = errors(net, count)
         count += 1
+        with torch.no_grad():  # θ + t d, rounded
+            for name in order:
+                own[name].copy_(moved(own[name], r.u * np.abs(own[name].numpy())))
         loss = _evaluate(start, net, own, lambda name, g: moved(g, e[f"grad.{name}"]))
         for p in own.values():
             if p.grad is not None:
                 p.grad = moved(p.grad, relative * np.abs(p.grad.numpy()))
-        return moved(loss, e["loss"])
+        return moved(loss, e["loss"]).to(getattr(torch, np.dtype(dtype).name))
 
     optimizer.step(closure)
     rows = {f"updated.{name}": own[name] for name in order} | lbfgs_state(optimizer)

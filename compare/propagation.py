@@ -71,8 +71,8 @@ class Bounds:
         if self.run.clip is not None:
             clip_bounds(self.run, self.values, self.bounds, self._ball)
         if state is not None:
-            self.lbfgs = Start(self.run, net, state, x, y, self.errors)
-            new = lbfgs_bounds(self.lbfgs, r, lambda at: self._here(at, x, y))
+            self.lbfgs = Start(self.run, net, state, x, y, dict(self.errors))
+            new = lbfgs_bounds(self.lbfgs, self.dtype, lambda at: self._here(at, x, y))
             self.bounds |= new
             self.errors |= {
                 name.removeprefix("updated."): e
