@@ -528,6 +528,23 @@ def test_only_the_first_parameter_has_a_state():
         optimizer.load_state_dict({**state, "state": {1: {"n_iter": 1}}})
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_zeros_for_a_missing_gradient_keep_the_dtype(dtype):
+    p, q = nn.Parameter(np.ones(2, dtype)), nn.Parameter(np.ones(3, dtype))
+    p.grad = np.ones(2, dtype)
+    gradient = optim.LBFGS([p, q])._gradient()
+    assert gradient.dtype == dtype
+    assert np.array_equal(gradient, [1, 1, 0, 0, 0])
+
+
+def test_the_loss_keeps_its_digits():
+    own = nn.Parameter(np.ones(2, np.longdouble))
+    own.grad = np.ones(2, np.longdouble)
+    optimizer, third = optim.LBFGS([own], max_iter=1), 1 / np.longdouble(3)
+    assert optimizer.step(lambda: third) == third
+    assert optimizer.state_dict()["state"][0]["prev_loss"] == third
+
+
 def test_a_state_dict_is_a_copy():
     own = nn.Parameter(np.ones(2))
     optimizer = optim.LBFGS([own])
