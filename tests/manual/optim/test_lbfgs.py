@@ -537,6 +537,23 @@ def test_zeros_for_a_missing_gradient_keep_the_dtype(dtype):
     assert np.array_equal(gradient, [1, 1, 0, 0, 0])
 
 
+@pytest.mark.parametrize(
+    "compute",
+    [lambda: np.float64(1e300) * 1e300, lambda: np.float64(np.inf) * 0, lambda: np.float64(1) / 0],
+    ids=["overflow", "invalid", "divide"],
+)
+def test_no_step_warns_of_what_is_not_finite(compute):
+    """A step that is too long may come to such a point."""
+    own = nn.Parameter(np.ones(2))
+
+    def closure():
+        compute()
+        own.grad = own.data.copy()
+        return (own.data**2).sum() / 2
+
+    assert optim.LBFGS([own]).step(closure) == 1
+
+
 def test_the_loss_keeps_its_digits():
     own = nn.Parameter(np.ones(2, np.longdouble))
     own.grad = np.ones(2, np.longdouble)
