@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from compare.oracle.lbfgs import lbfgs_step
+from compare.lbfgs import Start, lbfgs_bounds, lbfgs_witness
 from compare.rounding import Ball, Rounding, buffer_rule, loss_rule, rule
 from compare.tolerance import (
     at_least,
@@ -22,10 +22,9 @@ from compare.tolerance import (
     rate_bounds,
     update_bounds,
 )
-from compare.trace import LBFGS, RESIDUALS, Draw, Run, cotangent, dotted, lbfgs_state, torch_step
+from compare.trace import LBFGS, RESIDUALS, Draw, Run, cotangent, dotted, torch_step
 from torch_ref import modules
 
-PROBES = 8
 Backward = Callable[[np.ndarray], np.ndarray]
 
 
@@ -37,7 +36,7 @@ class Bounds:
     """
 
     def __init__(self, run: Run, dtype: np.dtype) -> None:
-        self.run, self.rounding, self.steps = run, Rounding.of(dtype), 0
+        self.run, self.dtype, self.rounding = run, dtype, Rounding.of(dtype)
         tensors = (*run.net.named_parameters(), *run.net.named_buffers())
         self.errors = {name: np.zeros(tensor.shape) for name, tensor in tensors}
         self.kept = optimizer_state(run, self.rounding)
@@ -52,7 +51,6 @@ class Bounds:
     ) -> dict[str, np.ndarray]:
         """Take one step on the float64 twins; row name → 2 E, an array of the tensor's shape."""
         r, optimizer = self.rounding, self.run.optimizer
-        self.steps += 1
         net = copy.deepcopy(self.run.net)  # as it is before the step
         groups = [dict(group) for group in optimizer.param_groups] if optimizer else []
         state = None
@@ -73,8 +71,14 @@ class Bounds:
         if self.run.clip is not None:
             clip_bounds(self.run, self.values, self.bounds, self._ball)
         if state is not None:
-            self._probe_lbfgs(net, state, x, y)
-            self.lbfgs = net, state, x, y
+            self.lbfgs = Start(self.run, net, state, x, y, self.errors)
+            new = lbfgs_bounds(self.lbfgs, r, lambda at: self._here(at, x, y))
+            self.bounds |= new
+            self.errors |= {
+                name.removeprefix("updated."): e
+                for name, e in new.items()
+                if name.startswith("updated.")
+            }
         elif optimizer is not None:
             before = {
                 name: Ball(p.detach().numpy(), self.errors[name], r)
@@ -83,7 +87,7 @@ class Bounds:
             new = update_bounds(self.run, before, groups, self.values, self._ball, self.kept)
             self.errors |= new
             self.bounds |= {f"updated.{name}": e for name, e in new.items()}
-        self.bounds |= rate_bounds(self.run, groups, self.steps)
+        self.bounds |= rate_bounds(self.run, groups)
         return {
             name: 2 * at_least(e, self.values[name], r)
             for name, e in self.bounds.items()
@@ -148,85 +152,15 @@ class Bounds:
 
         return e + ef + u * np.abs(a + f), backward
 
+    def _here(self, net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict:
+        """E of one forward and backward by this network, whose weights are exact."""
+        bounds = Bounds(Run(copy.deepcopy(net), self.run.criterion), self.dtype)
+        return {name: e / 2 for name, e in bounds.step(x, y).items()}
+
     def _ball(self, row: str) -> Ball:
         return Ball(self.values[row], self.bounds[row], self.rounding)
 
-    def _probe_lbfgs(
-        self, before: torch.nn.Module, state: dict, x: torch.Tensor, y: torch.Tensor
-    ) -> None:
-        """L-BFGS evaluates the loss as often as it likes, so its step is a black box: E is four
-        times the spread of its results when the starting point, and every loss and gradient, is
-        moved at random, up or down, by its error."""
-        generator = np.random.default_rng(0)
-        of = {id(p): name for name, p in self.run.net.named_parameters()}
-        order = [of[id(p)] for p in self.run.optimizer.param_groups[0]["params"]]
-
-        def moved(tensor: torch.Tensor, e: np.ndarray) -> torch.Tensor:
-            return tensor + torch.tensor(e * generator.choice([-1.0, 1.0], e.shape))
-
-        names = [f"updated.{name}" for name in order]
-        names += [name for name in self.values if name.startswith("state.")]
-        spread = {name: np.zeros(self.values[name].shape) for name in names}
-        for _ in range(PROBES):
-            net = copy.deepcopy(before)
-            net(x)  # as in the recorded forward: buffers and random numbers move on
-            own = dict(net.named_parameters())
-            with torch.no_grad():
-                for name in order:
-                    own[name].copy_(moved(own[name], self.errors[name]))
-            optimizer = torch.optim.LBFGS([own[name] for name in order])
-            optimizer.load_state_dict(copy.deepcopy(state))
-
-            def closure(net=net, own=own) -> torch.Tensor:
-                net.zero_grad(set_to_none=True)
-                loss = self.run.criterion(net(x), y)
-                loss.backward()
-                for name, p in own.items():
-                    if p.grad is not None:
-                        p.grad = moved(p.grad, self.bounds[f"grad.{name}"])
-                if self.run.clip is not None:
-                    self.run.clip(own.values())
-                return moved(loss.detach(), self.bounds["loss"])
-
-            optimizer.step(closure)
-            found = {f"updated.{name}": own[name] for name in order} | lbfgs_state(optimizer)
-            for name in spread.keys() & found.keys():
-                off = np.abs(found[name].numpy(force=True) - self.values[name])
-                spread[name] = np.maximum(spread[name], off)
-        r = self.rounding
-        for name, largest in spread.items():
-            self.bounds[name] = 4 * largest + 2 * r.u * np.abs(self.values[name]) + r.tiny
-        self.errors |= {name: self.bounds[f"updated.{name}"] for name in order}
-
-    def witness_of_lbfgs(self) -> dict[str, np.ndarray]:
-        """Row name → value, of what the last step of L-BFGS changed, as the third witness has it:
-        its own formula, at losses and gradients of the float64 twin."""
-        before, state, x, y = self.lbfgs
-        of = {id(p): name for name, p in self.run.net.named_parameters()}
-        group = self.run.optimizer.param_groups[0]
-        order = [of[id(p)] for p in group["params"]]
-        net = copy.deepcopy(before)
-        net(x)  # as in the recorded forward: buffers and random numbers move on
-        own = dict(net.named_parameters())
-        chosen = [own[name] for name in order]
-
-        def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            torch.nn.utils.vector_to_parameters(torch.tensor(theta), chosen)
-            net.zero_grad(set_to_none=True)
-            loss = self.run.criterion(net(x), y)
-            loss.backward()
-            if self.run.clip is not None:
-                self.run.clip(own.values())
-            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
-            return loss.item(), torch.nn.utils.parameters_to_vector(gradients).numpy()
-
-        theta = torch.nn.utils.parameters_to_vector(chosen).detach().numpy()
-        found = lbfgs_step(group, state["state"].get(0, {}), theta, evaluate)
-        if found is None:
-            return {}
-        ends = np.cumsum([p.numel() for p in chosen])[:-1]
-        rows = {
-            f"updated.{name}": part.reshape(p.shape)
-            for name, p, part in zip(order, chosen, np.split(found.pop("theta"), ends), strict=True)
-        }
-        return rows | {f"state.{name}": value for name, value in found.items()}
+    def witness_of_lbfgs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Row name → (value, error) of what the last step of L-BFGS left, as the third witness has
+        it, at losses and gradients of the float64 twin."""
+        return lbfgs_witness(self.lbfgs)

@@ -48,8 +48,11 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
     built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
         own, built = own._replace(net=OneUnit(own.net)), given
-    for unit, theirs in zip(units(own.net), units(built), strict=True):
-        theirs.module.train(getattr(unit.module, "training", theirs.module.training))
+    named = getattr(net, "named_modules", lambda: [("", net)])
+    modes = {path: module.training for path, module in named() if hasattr(module, "training")}
+    for path, module in built.named_modules():  # outside first: a part may be in another mode
+        if path in modes:
+            module.train(modes[path])
     return own, built
 
 

@@ -120,13 +120,17 @@ class Testimony:
             return "; the oracle was not asked about gradients"
         return f"; the oracle was asked about {asked:,} of {of:,} entries of gradients"
 
-    def about(self, rows: Iterable[Judged], values: Mapping[str, np.ndarray]) -> None:
-        """Rows more, and what the witness has there, as exactly as either side."""
+    def about(
+        self, rows: Iterable[Judged], answers: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        """Rows more, and what the witness has there: from data as exact as either side's, and with
+        an error of its own."""
         for judged in rows:
             name = judged.row["name"]
             self.judged[name] = judged
-            if name in values and judged.allowed is not None:
-                self._whole(name, (values[name], judged.allowed / 2))
+            if name in answers and judged.allowed is not None:
+                value, error = answers[name]
+                self._whole(name, (value, error + judged.allowed / 2))
             self._structure(judged)
 
     def _wanted(self, name: str) -> bool:

@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from compare.rounding import Ball, Rounding, buffer_rule, clip_rule, loss_rule, rule, update_rule
+from compare.rounding import (
+    Ball,
+    Rounding,
+    buffer_rule,
+    clip_rule,
+    loss_rule,
+    rate_rule,
+    rule,
+    update_rule,
+)
 from compare.trace import (
     LBFGS,
     RESIDUALS,
@@ -39,12 +48,11 @@ class Tolerance:
     """
 
     def __init__(self, run: Run, rounding: Rounding) -> None:
-        self.run, self.rounding, self.steps = run, rounding, 0
+        self.run, self.rounding = run, rounding
         self.kept = optimizer_state(run, self.rounding)
 
     def step(self, theirs: TorchStep, y: np.ndarray, draw: Draw | None = None) -> Arrays:
         """theirs: torch's step from the values that `run` stands at. Row name → 2 E."""
-        self.steps += 1
         self.values = {n: row.value.astype(np.float64) for n, row in theirs.rows.items()}
         self.bounds: Arrays = {"x": np.zeros(theirs.rows["x"].value.shape)}
         self.reasons = {"x": "the input is given to both sides: nothing was rounded"}
@@ -67,7 +75,7 @@ class Tolerance:
             errors = update_bounds(self.run, before, groups, self.values, self._given, self.kept)
             self.bounds |= {f"updated.{name}": e for name, e in errors.items()}
             self._because("updated.", f"{_name(optimizer)}: {UPDATE}")
-        self.bounds |= rate_bounds(self.run, groups, self.steps)
+        self.bounds |= rate_bounds(self.run, groups, ahead=1)
         self._because("lr.", "a number of Python on both sides: roundings of float64")
         bounds = {n: e for n, e in self.bounds.items() if n in self.values}
         return {n: 2 * at_least(e, self.values[n], self.rounding) for n, e in bounds.items()}
@@ -173,12 +181,15 @@ def update_bounds(
     return errors
 
 
-def rate_bounds(run: Run, groups: list[dict], steps: int) -> Arrays:
-    """Of the learning rates after `steps` steps of a schedule, numbers of Python on both sides."""
+def rate_bounds(run: Run, groups: list[dict], ahead: int = 0) -> Arrays:
+    """Of the learning rates after the steps that the schedule has taken, and `ahead` more."""
     if run.scheduler is None:
         return {}
-    sizes = [max(abs(g["lr"]), abs(g.get("initial_lr", 0))) for g in groups]
-    return {f"lr.{k}": np.array(8 * steps * 2.0**-53 * size) for k, size in enumerate(sizes)}
+    epochs = run.scheduler.last_epoch + ahead
+    return {
+        f"lr.{k}": np.array(rate_rule(run.scheduler, group, epochs))
+        for k, group in enumerate(groups)
+    }
 
 
 def at_least(e: np.ndarray, value: np.ndarray, r: Rounding) -> np.ndarray:

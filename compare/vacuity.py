@@ -34,4 +34,6 @@ def why(name: str) -> str:
     """Why that row's check could not have failed."""
     if name.startswith("activation"):
         return "its inputs all have one sign: the formula for the other was not used"
+    if name.startswith(("updated", "state")):
+        return "rounding decides how L-BFGS goes on here, so either result could be right"
     return "all zero on both sides: a gradient that is forgotten, or any multiple, would pass"

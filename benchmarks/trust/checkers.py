@@ -37,7 +37,9 @@ class Pair(NamedTuple):
     torch: np.ndarray | None
 
 
-def compared(given: Network, steps: int, vacuous: tuple[str, ...] = ("*",)) -> Comparison:
+def compared(
+    given: Network, steps: int, vacuous: tuple[str, ...] = ("*",), oracle: bool = True
+) -> Comparison:
     """`compare` with its defaults. vacuous: its allow_vacuous."""
     return compare(
         given.net,
@@ -50,14 +52,17 @@ def compared(given: Network, steps: int, vacuous: tuple[str, ...] = ("*",)) -> C
         steps=steps,
         seed=0,
         allow_vacuous=vacuous,
+        oracle=oracle,
     )
 
 
-def handgrad(given: Network, steps: int, vacuous: tuple[str, ...] = ("*",)) -> Verdict:
+def handgrad(
+    given: Network, steps: int, vacuous: tuple[str, ...] = ("*",), oracle: bool = True
+) -> Verdict:
     """What `compare` says. Of a pass `where` has the vacuous rows."""
     began = time.perf_counter()
     try:
-        comparison = compared(given, steps, vacuous)
+        comparison = compared(given, steps, vacuous, oracle)
     except Exception as error:
         return Verdict("wrong", _raised(error), time.perf_counter() - began)
     seconds = time.perf_counter() - began

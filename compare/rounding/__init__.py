@@ -6,6 +6,7 @@ from compare.rounding.clipping import clip_rule
 from compare.rounding.losses import loss_rule
 from compare.rounding.modules import buffer_rule, rule
 from compare.rounding.optimizers import update_rule
+from compare.rounding.schedules import rate_rule
 
 __all__ = [
     "Ball",
@@ -14,6 +15,7 @@ __all__ = [
     "buffer_rule",
     "clip_rule",
     "loss_rule",
+    "rate_rule",
     "rule",
     "update_rule",
 ]

@@ -47,7 +47,8 @@ def _pointwise(
 
         def backward(dy, edy):
             edx = (np.abs(s) + es) * edy + (es + 3 * r.u * (np.abs(s) + es)) * np.abs(dy)
-            return r.flushed(edx), {}
+            # In float64 the product may come out as 0, and E with it.
+            return r.flushed(edx) + r.tiny * ((es > 0) & (dy != 0)), {}
 
         return ey, backward
 

@@ -91,13 +91,22 @@ def test_several_bugs_at_once_are_all_undone():
     assert normalization.math is old
 
 
-def test_the_table_says_what_is_not_as_expected(capsys):
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ({"row": "loss"}, "loss: manual"),
+        ({"blame": "torch"}, "d_activation.0: torch"),
+        ({"step": 2}, "d_activation.0, step 2: manual"),
+    ],
+    ids=str,
+)
+def test_the_table_says_what_is_not_as_expected(capsys, other, expected):
     right = AREAS["activations"][:2]
     assert report({"activations": right}, SEED) == 0
     assert "2 bugs, 2 rejected, located and blamed" in capsys.readouterr().out
-    wrong = dataclasses.replace(right[0], row="loss")
+    wrong = dataclasses.replace(right[0], **other)
     assert report({"activations": [wrong, right[1]]}, SEED) == 1
     out = capsys.readouterr().out
-    assert f"NOT as expected: {wrong.name}\n  expected loss: manual\n" in out
+    assert f"NOT as expected: {wrong.name}\n  expected {expected}\n" in out
     assert "found in float32 d_activation.0: manual\n" in out
     assert "2 bugs, 1 rejected, located and blamed" in out

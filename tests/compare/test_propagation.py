@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import torch_ref
+from compare import compare
 from compare.cases import Case, cases
 from compare.propagation import Bounds
 from compare.trace import Run, torch_step
@@ -359,15 +360,30 @@ def test_no_row_of_an_ordinary_network_leaves_room_for_a_mistake():
 
 
 def test_what_is_hardly_larger_than_0_may_be_lost():
-    """In float64 E itself underflows for values of 10⁻³²⁰; exact 0 stays exact."""
-    net, x = nn.Softplus(), np.array([-737.0, -800.0, 0.0])
-    exact = twins(net, nn.MSELoss("none"), None, dtype=torch.float64)
-    allowed = Bounds(Run(*exact), np.dtype(np.float64)).step(
-        torch.tensor(x), torch.zeros(3).double(), np.ones
-    )
-    tiny = np.finfo(np.float64).tiny
-    np.testing.assert_array_equal(allowed["activation"][:2], [2 * tiny, 0])
-    assert allowed["activation"][2] < 1e-14
+    """In float64 E itself underflows for values of 10⁻³²⁰, and so does a Softplus of −800, which is
+    no 0; a ReLU's is exact."""
+    x, tiny = np.array([-737.0, -800.0, 0.0]), np.finfo(np.float64).tiny
+    found = []
+    for net in (nn.Softplus(), nn.ReLU()):
+        exact = twins(net, nn.MSELoss("none"), None, dtype=torch.float64)
+        allowed = Bounds(Run(*exact), np.dtype(np.float64)).step(
+            torch.tensor(x), torch.zeros(3).double(), np.ones
+        )
+        found.append(allowed["activation"])
+    np.testing.assert_array_equal(found[0][:2], [4 * tiny, 4 * tiny])
+    assert 4 * tiny < found[0][2] < 1e-14
+    np.testing.assert_array_equal(found[1], 0)
+
+
+def test_a_product_of_small_numbers_may_be_the_smallest_number_or_0():
+    """dy σ' = 10⁻⁴³ · 10⁻²⁸⁰ of a SiLU, factor by factor."""
+    x = np.linspace(-655, -640, 400)
+    net, criterion = nn.SiLU(), nn.HalfSquaredError()
+    y = np.full(x.shape, -5e-43)  # the prediction is smaller still, so dy = 5e-43
+    comparison = compare(net, criterion, x, y, allow_vacuous=["*"])
+    assert comparison.passed, comparison
+    row = comparison.frame.set_index("name").loc["d_x"]
+    assert row.allowed <= 4 * np.finfo(np.float64).tiny
 
 
 def test_twins_are_used_up_by_the_bounds_alone():

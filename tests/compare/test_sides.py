@@ -377,3 +377,14 @@ def test_who_is_wrong_in_a_loss_of_ones_own(monkeypatch, dtype, only):
         assert only(compare(*given)) == ("d_activation", "mismatch", "both")
     monkeypatch.setattr(TorchQuartic, "wrong", True)
     assert only(compare(*given)) == ("d_activation", "mismatch", "torch")
+
+
+def test_a_whole_twin_keeps_each_part_in_the_mode_of_manuals():
+    """A BatchNorm in eval, in a network that trains and is one unit."""
+    net = chain(Square, np.float64)
+    net[1].eval()
+    given = nn.MSELoss(), *data(np.float64, 4, 3)
+    assert compare(net, *given, twin=TorchWhole(), allow_vacuous=["*"]).passed
+    mine = torch_chain(TorchSquare).eval()
+    assert compare(chain(Square, np.float64), *given, twin=mine, allow_vacuous=["*"]).passed
+    assert not mine.training

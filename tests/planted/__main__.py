@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.markup import escape
 from threadpoolctl import threadpool_limits
 
@@ -47,7 +48,7 @@ def report(areas: dict[str, Sequence[Bug]], seed: int) -> int:
                 "[green]ok[/]" if ok else "[bold red]NOT[/]",
             )
         table.add_section()
-    console.print(table, width=max(console.width, 120))
+    Console(width=max(console.width, 120)).print(table)  # its own width, also where piped
     for bug, each in wrong:
         console.print(f"NOT as expected: {bug.name}", markup=False, style="bold red")
         console.print(f"  expected {_place(bug.row, bug.step)}: {bug.blame}", markup=False)

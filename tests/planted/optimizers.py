@@ -309,7 +309,6 @@ BUGS = [
         optim.LBFGS,
         "line search: flat where the slope is c1 times that at first, not c2",
         edited(line_search.strong_wolfe, "<= -c2 * start", "<= -c1 * start"),
-        blame="undecided",  # another point that satisfies the search's conditions is as good
         **SEARCHED,
     ),
     bug(
@@ -317,7 +316,6 @@ BUGS = [
         "line search: 2 for 3 in the cubic",
         edited(line_search.cubic_minimum, "3 * (a.loss", "2 * (a.loss"),
         lr=100.0,
-        blame="undecided",
         **SEARCHED,
     ),
 ]
