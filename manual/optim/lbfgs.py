@@ -62,7 +62,7 @@ class LBFGS(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        check_number("LBFGS: max_iter", max_iter, 0)
+        check_number("LBFGS: max_iter", max_iter)
         defaults = {
             "lr": lr,
             "max_iter": max_iter,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from manual import nn, optim
+from manual.optim.lbfgs import _remember
 from manual.optim.line_search import Point, cubic_minimum, strong_wolfe
 from torch_ref import twins
 
@@ -327,8 +328,15 @@ def scripted(seed):
     return lambda t: tuple(map(float, next(values)))
 
 
+def tied(seed):
+    """As `scripted`, with a few values only, of which many are equal."""
+    rng = RNG(seed)
+    values = zip(rng.choice([-3.0, -2, -1, 1], 100), rng.choice([-4.0, -1.5, 2], 100), strict=True)
+    return lambda t: tuple(map(float, next(values)))
+
+
 @pytest.mark.parametrize("max_ls", [1, 2, 3, 5, 25])
-@pytest.mark.parametrize("kind", [wavy, scripted])
+@pytest.mark.parametrize("kind", [wavy, scripted, tied])
 def test_the_search_tries_what_torchs_tries(kind, max_ls):
     """The very points, on 300 random functions of one variable."""
     refined, torchs = 0, importlib.import_module("torch.optim.lbfgs")
@@ -520,6 +528,67 @@ def test_only_the_first_parameter_has_a_state():
         optimizer.load_state_dict({**state, "state": {1: {"n_iter": 1}}})
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_zeros_for_a_missing_gradient_keep_the_dtype(dtype):
+    p, q = nn.Parameter(np.ones(2, dtype)), nn.Parameter(np.ones(3, dtype))
+    p.grad = np.ones(2, dtype)
+    gradient = optim.LBFGS([p, q])._gradient()
+    assert gradient.dtype == dtype
+    assert np.array_equal(gradient, [1, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [lambda: np.float64(1e300) * 1e300, lambda: np.float64(np.inf) * 0, lambda: np.float64(1) / 0],
+    ids=["overflow", "invalid", "divide"],
+)
+def test_no_step_warns_of_what_is_not_finite(compute):
+    """A step that is too long may come to such a point."""
+    own = nn.Parameter(np.ones(2))
+
+    def closure():
+        compute()
+        own.grad = own.data.copy()
+        return (own.data**2).sum() / 2
+
+    assert optim.LBFGS([own]).step(closure) == 1
+
+
+def test_the_loss_keeps_its_digits():
+    own = nn.Parameter(np.ones(2, np.longdouble))
+    own.grad = np.ones(2, np.longdouble)
+    optimizer, third = optim.LBFGS([own], max_iter=1), 1 / np.longdouble(3)
+    assert optimizer.step(lambda: third) == third
+    assert optimizer.state_dict()["state"][0]["prev_loss"] == third
+
+
+def test_a_state_dict_is_a_copy():
+    own = nn.Parameter(np.ones(2))
+    optimizer = optim.LBFGS([own])
+
+    def closure():
+        own.grad = own.data**3
+        return (own.data**4).sum() / 4
+
+    optimizer.step(closure)
+    [entry] = optimizer.state_dict()["state"].values()
+    for vector in (entry["d"], *entry["old_dirs"], *entry["old_stps"]):
+        vector[...] = np.nan
+    entry["ro"].clear()
+    [entry] = optimizer.state_dict()["state"].values()
+    assert np.isfinite([entry["d"], *entry["old_dirs"], *entry["old_stps"]]).all()
+    assert len(entry["ro"]) == len(entry["old_dirs"]) > 0
+
+
+@pytest.mark.parametrize(("curvature", "kept"), [(1e-10, 0), (2e-10, 1)])
+def test_a_pair_without_curvature_is_not_kept(curvature, kept):
+    """yᵀs must be more than 1e-10, as in torch."""
+    state = {"prev_flat_grad": np.zeros(1), "d": np.ones(1), "t": 1.0, "H_diag": 1.0}
+    state |= {"old_dirs": [], "old_stps": [], "ro": []}
+    _remember(state, np.array([curvature]), 5)
+    assert [len(state[name]) for name in ("old_dirs", "old_stps", "ro")] == [kept] * 3
+
+
 def test_one_group_only():
     p, q = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
     with pytest.raises(ValueError, match="one group"):
@@ -569,6 +638,33 @@ def test_the_first_point_of_a_search_may_just_satisfy_a_condition(loss, slope):
 
     found, evaluated = strong_wolfe(at, Point(0, 0.0, g, -1.0), 1.0, size=1.0, max_ls=10)
     assert (found.t, evaluated, tried) == (1.0, 1, [1.0])
+
+
+def tries(values, first, **options):
+    """The points that a search tries where the n-th try gives the n-th (loss, slope)."""
+    g, tried, values = np.ones(1), [], iter(values)
+    loss, slope = next(values)
+    start = Point(0, loss, g, slope)
+
+    def at(t):
+        tried.append(t)
+        loss, slope = next(values)
+        return Point(t, loss, g, slope)
+
+    strong_wolfe(at, start, first, size=1.0, max_ls=10, **options)
+    return tried
+
+
+def test_a_tenth_inside_is_not_near_an_end():
+    """(t − 1)² has its minimum a tenth inside [0, 10]. The next try is near an end for the first
+    time: it is made where it is (a second time it would be moved to 1.9)."""
+    tried = tries([(1.0, -2.0), (81.0, 18.0), (0.9, -1.9), (0.5, 0.0)], 10.0)
+    np.testing.assert_allclose(tried, [10, 1, 1.695], atol=1e-3)
+
+
+def test_a_bracket_as_wide_as_the_tolerance_is_searched():
+    assert len(tries([(1.0, -2.0), (9.0, 1.0), (0.5, 0.0)], 1.0, tolerance_change=1.0)) == 2
+    assert len(tries([(1.0, -2.0), (9.0, 1.0)], 1.0, tolerance_change=1.1)) == 1
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.1, 1.0, 7.0, 50.0])
