@@ -108,26 +108,27 @@ def test_the_proof_is_of_the_very_pair(side):
     """Another architecture, loss or optimizer on torch's side is found."""
     import torch
 
-    from compare import verdict
+    from compare import sides
 
     settings = mnist.Settings(hidden=(8,))
     data = load("sample")
     pair = mnist.make_pair(settings, 784, 10)
-    twins = verdict.twins
+    twins = sides.twins
 
-    def other(net, criterion, optimizer, device="cpu", dtype=None):
-        built = list(twins(net, criterion, optimizer, device, dtype))
-        if dtype is None and side == "net":
+    def other(net, criterion, optimizer, device="cpu", dtype=None, **given):
+        built = list(twins(net, criterion, optimizer, device, dtype, **given))
+        judged = dtype != torch.float64
+        if judged and side == "net":
             built[0][1] = torch.nn.Tanh()
-        if dtype is None and side == "criterion":
+        if judged and side == "criterion":
             built[1] = torch.nn.CrossEntropyLoss(label_smoothing=0.01)
-        if dtype is None and side == "optimizer":
+        if judged and side == "optimizer":
             built[2].param_groups[0]["lr"] *= 1.01
         return built
 
     assert mnist.prove(pair, data, settings).passed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdict, "twins", other)
+        patch.setattr(sides, "twins", other)
         assert not mnist.prove(pair, data, settings).passed
 
 

@@ -308,7 +308,7 @@ def test_each_is_called_with_its_defaults(monkeypatch):
     for name in ("assert_close", "allclose", "gradcheck"):
         assert called[name] == set(), name
         assert called[f"{name} takes"] == 2, name
-    settings = {"optimizer", "scheduler", "clip", "steps", "seed", "allow_vacuous"}
+    settings = {"optimizer", "scheduler", "clip", "steps", "seed", "allow_vacuous", "oracle"}
     assert called["compare"] <= settings
     assert called["compare takes"] == 4
 
