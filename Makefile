@@ -1,7 +1,7 @@
 # make          installs into .venv, proves manual against torch, trains MNIST with both
 # make test     runs the tests
 # make lint     runs ruff
-# make trust    counts false alarms and missed errors over 10,000 random networks (15 minutes)
+# make trust    counts false alarms and missed errors over 10,000 random networks (20 minutes on 2 cores)
 # make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
 #               all over the code, which the tests must notice (hours the first time)
 
