@@ -427,7 +427,10 @@ def test_a_real_sigint_exits_130_with_whole_rows(tmp_path):
         assert time.monotonic() < deadline, "no epoch finished"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     (path,) = (tmp_path / "results").iterdir()
