@@ -4,11 +4,12 @@ import os
 import platform
 import shlex
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 
 def check_seed(where: str, seed: Any) -> None:
@@ -21,7 +22,7 @@ def check_seed(where: str, seed: Any) -> None:
 
 def context(seed: int | None, device: str) -> str:
     """Two lines: what was used, and how to run it again."""
-    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = [pool for pool in _libraries().info() if pool["user_api"] == "blas"]
     threads = [f"torch {torch.get_num_threads()}"]
     threads += [f"{pool['internal_api']} {pool['num_threads']}" for pool in blas]
     return (
@@ -29,6 +30,12 @@ def context(seed: int | None, device: str) -> str:
         f"python {platform.python_version()}, {platform.machine()}, "
         f"threads: {', '.join(threads)}\nreproduce: {_command()}"
     )
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Looked for once, which takes milliseconds; how many threads they have is asked each time."""
+    return ThreadpoolController()
 
 
 def _command() -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from compare.lbfgs import Start, lbfgs_bounds, lbfgs_witness
-from compare.rounding import Ball, Rounding, buffer_rule, loss_rule, rule
+from compare.rounding import Ball, Rounding, buffer_rule, loss_rule, rule, to_use_up
 from compare.tolerance import (
     at_least,
     clip_bounds,
@@ -60,7 +60,7 @@ class Bounds:
         self.values = {name: row.value for name, row in rows.items()}
         self.bounds = {"x": np.zeros(x.shape)}
         prediction, e, backward = self._forward(
-            copy.deepcopy(net), "", self.values["x"], self.bounds["x"]
+            to_use_up(net), "", self.values["x"], self.bounds["x"]
         )
         for name, _ in net.named_buffers():
             self.bounds[f"buffer.{name}"] = self.errors[name]

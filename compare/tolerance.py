@@ -6,7 +6,6 @@ most 2 E(t). It follows from the dtype's unit roundoff, the sizes and the data; 
 `compare.rounding` has the rules; `compare.propagation` carries errors through a whole step.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from compare.rounding import (
     loss_rule,
     rate_rule,
     rule,
+    to_use_up,
     update_rule,
 )
 from compare.trace import (
@@ -56,8 +56,7 @@ class Tolerance:
         self.values = {n: row.value.astype(np.float64) for n, row in theirs.rows.items()}
         self.bounds: Arrays = {"x": np.zeros(theirs.rows["x"].value.shape)}
         self.reasons = {"x": "the input is given to both sides: nothing was rounded"}
-        net = copy.deepcopy(self.run.net)  # rules draw the random numbers of their modules
-        for unit in units(net):
+        for unit in units(to_use_up(self.run.net)):
             if unit.path in theirs.passages:
                 self._unit(unit, *(_double(t) for t in theirs.passages[unit.path]))
         self._loss(_double(theirs.prediction), y, draw)

@@ -2,10 +2,10 @@
 
 import functools
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ CORRECT, DEAD = "correct", "zero on both"
 # never are planted in it; it runs with two threads.
 GRADCHECKED, OFTEN, THREADED = 10, 25, 20
 PIECE = 20
+WAITING = "OMP_WAIT_POLICY"
 
 
 class Finding(NamedTuple):
@@ -111,14 +112,9 @@ def examine_all(
     seed: int, networks: int, workers: int, progress: Callable[[str], object]
 ) -> Iterator[list[Finding]]:
     """The findings on the networks 0 … networks − 1, piece by piece, in no order."""
-    single, double = ([n for n in range(networks) if threads(n) == count] for count in (1, 2))
     done = 0
     progress(f"0 of {networks}")
-    for examined in chain(
-        _by(workers, seed, pieces(single)),
-        # one after the other: two processes with two threads each would wait for one another
-        (_examine_some(seed, piece) for piece in pieces(double)),
-    ):
+    for examined in _by(workers, seed, pieces(list(range(networks)))):
         yield examined
         done += len({finding.number for finding in examined})
         progress(f"{done} of {networks}")
@@ -135,13 +131,27 @@ def _by(workers: int, seed: int, given: list[list[int]]) -> Iterator[list[Findin
         return
     # Not forked: torch's threads do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with _patient(), ProcessPoolExecutor(workers, mp_context=context) as pool:
         running = [pool.submit(_examine_some, seed, piece) for piece in given]
         try:
             for future in as_completed(running):
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Processes started here have threads that sleep while they wait. Others are at it all the
+    time, and keep the threads of another process, which they wait for, from running."""
+    before = os.environ.get(WAITING)
+    os.environ[WAITING] = "PASSIVE"
+    try:
+        yield
+    finally:
+        del os.environ[WAITING]
+        if before is not None:
+            os.environ[WAITING] = before
 
 
 def _examine_some(seed: int, numbers: list[int]) -> list[Finding]:

@@ -4,7 +4,7 @@ from compare.rounding import activations
 from compare.rounding.ball import Ball, Rounding
 from compare.rounding.clipping import clip_rule
 from compare.rounding.losses import loss_rule
-from compare.rounding.modules import buffer_rule, rule
+from compare.rounding.modules import buffer_rule, rule, to_use_up
 from compare.rounding.optimizers import update_rule
 from compare.rounding.schedules import rate_rule
 
@@ -17,5 +17,6 @@ __all__ = [
     "loss_rule",
     "rate_rule",
     "rule",
+    "to_use_up",
     "update_rule",
 ]

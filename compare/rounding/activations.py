@@ -38,10 +38,11 @@ def _pointwise(
             (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
             return value.detach().numpy(), slope.numpy(force=True)
 
-        y, s = f(x)
-        around = [f(np.clip(at, x - ex, x + ex)) for at in (-np.inf, np.inf, *turns)]
-        ey = np.max([np.abs(other - y) for other, _ in around], axis=0)
-        es = np.max([np.abs(other - s) for _, other in around], axis=0)
+        around = [np.clip(at, x - ex, x + ex) for at in (-np.inf, np.inf, *turns)]
+        ys, slopes = f(np.stack([x, *around]))
+        y, s = ys[0], slopes[0]
+        ey = np.max(np.abs(ys[1:] - y), axis=0)
+        es = np.max(np.abs(slopes[1:] - s), axis=0)
         ey = r.flushed(ey + y_rounding(module, r, x, y, s))
         es = r.flushed(es + slope_rounding(module, r, x, y, s))
 

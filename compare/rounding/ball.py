@@ -46,7 +46,7 @@ class Ball:
 
     def __init__(self, value: np.ndarray, e: np.ndarray, r: Rounding) -> None:
         self.value, self.r = value, r
-        self.e = np.broadcast_to(e, np.shape(value))
+        self.e = e if np.shape(e) == np.shape(value) else np.broadcast_to(e, np.shape(value))
 
     def _result(self, value: np.ndarray, e: np.ndarray, roundings: int = 1) -> "Ball":
         return Ball(value, e + roundings * self.r.u * (np.abs(value) + e), self.r)

@@ -61,6 +61,18 @@ def buffer_rule(
     return {name: e[name] for name, _ in module.named_buffers()}
 
 
+def to_use_up(net: torch.nn.Module) -> torch.nn.Module:
+    """A copy of it where the rules would draw random numbers of its modules: those of Dropout and
+    of whatever nobody has a rule for. Else the network itself, which they leave as it is."""
+    structure = modules.Sequential | modules.Residual
+    drawing = [rule.dispatch(kind) for kind in (object, modules.Dropout)]
+    found = any(
+        rule.dispatch(type(part)) in drawing and not isinstance(part, structure)
+        for part in net.modules()
+    )
+    return copy.deepcopy(net) if found else net
+
+
 class _BlackBox:
     """E of the results of a module that nobody has a rule for."""
 
