@@ -50,7 +50,7 @@ def _elementwise(function: Callable[[np.ndarray], np.ndarray]) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Linear) -> Definition:
+def _linear(module: nn.Linear) -> Definition:
     """y = x Wᵀ + b."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
@@ -61,18 +61,18 @@ def _(module: nn.Linear) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Residual) -> Definition:
+def _residual(module: nn.Residual) -> Definition:
     """y = x + f(x)."""
     return lambda theta, x: x + theta["module"]
 
 
 @_definition.register
-def _(module: nn.Identity) -> Definition:
+def _identity(module: nn.Identity) -> Definition:
     return _elementwise(np.copy)
 
 
 @_definition.register
-def _(module: nn.Flatten) -> Definition:
+def _flatten(module: nn.Flatten) -> Definition:
     """The dimensions start_dim … end_dim as one."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def _(module: nn.Flatten) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Dropout) -> Definition:
+def _dropout(module: nn.Dropout) -> Definition:
     """y = x m / (1 − p), with m_i = 0 where the drawn number is below p."""
     generator, masks = copy.deepcopy(module.generator), {}
 
@@ -101,7 +101,7 @@ def _(module: nn.Dropout) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Sigmoid) -> Definition:
+def _sigmoid(module: nn.Sigmoid) -> Definition:
     return _elementwise(sigmoid)
 
 
@@ -112,13 +112,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 @_definition.register
-def _(module: nn.LogSigmoid) -> Definition:
+def _log_sigmoid(module: nn.LogSigmoid) -> Definition:
     """−log(e^0 + e^−x)."""
     return _elementwise(lambda x: -np.logaddexp(0 * x, -x))
 
 
 @_definition.register
-def _(module: nn.Tanh) -> Definition:
+def _tanh(module: nn.Tanh) -> Definition:
     """(1 − e^−2x) / (1 + e^−2x) for x ≥ 0, and tanh(−x) = −tanh(x)."""
 
     def tanh(x: np.ndarray) -> np.ndarray:
@@ -129,17 +129,17 @@ def _(module: nn.Tanh) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Arctan) -> Definition:
+def _arctan(module: nn.Arctan) -> Definition:
     return _elementwise(np.arctan)
 
 
 @_definition.register
-def _(module: nn.SiLU) -> Definition:
+def _silu(module: nn.SiLU) -> Definition:
     return _elementwise(lambda x: x * sigmoid(x))
 
 
 @_definition.register
-def _(module: nn.GELU) -> Definition:
+def _gelu(module: nn.GELU) -> Definition:
     """x Φ(x), or with "tanh" x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2."""
     if module.approximate == "none":
         return _elementwise(lambda x: x * normal_distribution(x))
@@ -153,12 +153,12 @@ def _(module: nn.GELU) -> Definition:
 
 
 @_definition.register
-def _(module: nn.ELU) -> Definition:
+def _elu(module: nn.ELU) -> Definition:
     return _elementwise(lambda x: np.where(x > 0, x, module.alpha * np.expm1(np.minimum(x, 0))))
 
 
 @_definition.register
-def _(module: nn.Softplus) -> Definition:
+def _softplus(module: nn.Softplus) -> Definition:
     """log(e^0 + e^(βx)) / β, and x where βx > threshold."""
 
     def f(x: np.ndarray) -> np.ndarray:
@@ -169,17 +169,17 @@ def _(module: nn.Softplus) -> Definition:
 
 
 @_definition.register
-def _(module: nn.ReLU) -> Definition:
+def _relu(module: nn.ReLU) -> Definition:
     return _elementwise(lambda x: np.where(x > 0, x, 0 * x))
 
 
 @_definition.register
-def _(module: nn.LeakyReLU) -> Definition:
+def _leaky_relu(module: nn.LeakyReLU) -> Definition:
     return _elementwise(lambda x: np.where(x > 0, x, module.negative_slope * x))
 
 
 @_definition.register
-def _(module: nn.PReLU) -> Definition:
+def _prelu(module: nn.PReLU) -> Definition:
     """x for x > 0, w_c x for x ≤ 0; the channels c are dimension 1."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
@@ -192,12 +192,12 @@ def _(module: nn.PReLU) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Step) -> Definition:
+def _step(module: nn.Step) -> Definition:
     return _elementwise(lambda x: np.where(x < 0, 0 * x, 0 * x + 1))
 
 
 @_definition.register
-def _(module: nn.Maxout) -> Definition:
+def _maxout(module: nn.Maxout) -> Definition:
     """The largest of `pieces` consecutive elements of the last dimension."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
@@ -207,7 +207,7 @@ def _(module: nn.Maxout) -> Definition:
 
 
 @_definition.register
-def _(module: nn.Softmax) -> Definition:
+def _softmax(module: nn.Softmax) -> Definition:
     """e^(x_i) / Σ_j e^(x_j), of x less its largest."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
@@ -219,7 +219,7 @@ def _(module: nn.Softmax) -> Definition:
 
 
 @_definition.register
-def _(module: nn.LogSoftmax) -> Definition:
+def _log_softmax(module: nn.LogSoftmax) -> Definition:
     """x_i − log Σ_j e^(x_j)."""
     return _of_rank_1(lambda theta, x: log_softmax(x, class_axis(module.dim, x.ndim)))
 
@@ -246,7 +246,7 @@ def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 @_definition.register
-def _(module: nn.BatchNorm1d) -> Definition:
+def _batch_norm_1d(module: nn.BatchNorm1d) -> Definition:
     """γ (x − μ) / √(v + eps) + β, where μ and v are the mean and the variance (of n, not n − 1)
     of the batch, or in evaluation the running ones."""
 

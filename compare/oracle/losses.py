@@ -93,27 +93,27 @@ def _of_difference(function: Callable[[np.ndarray], np.ndarray]) -> Callable:
 
 
 @_terms.register
-def _(criterion: nn.HalfSquaredError) -> Callable:
+def _half_squared_error(criterion: nn.HalfSquaredError) -> Callable:
     return _of_difference(lambda d: d**2 / 2)
 
 
 @_terms.register
-def _(criterion: nn.SumSquaredError) -> Callable:
+def _sum_squared_error(criterion: nn.SumSquaredError) -> Callable:
     return _of_difference(lambda d: d**2)
 
 
 @_terms.register
-def _(criterion: nn.MSELoss) -> Callable:
+def _mse_loss(criterion: nn.MSELoss) -> Callable:
     return _of_difference(lambda d: d**2)
 
 
 @_terms.register
-def _(criterion: nn.L1Loss) -> Callable:
+def _l1_loss(criterion: nn.L1Loss) -> Callable:
     return _of_difference(np.abs)
 
 
 @_terms.register
-def _(criterion: nn.BCELoss) -> Callable:
+def _bce_loss(criterion: nn.BCELoss) -> Callable:
     """−w (y log p + (1 − y) log(1 − p)), where no logarithm counts for less than −100."""
 
     def f(p: np.ndarray, y: np.ndarray) -> tuple:
@@ -126,7 +126,7 @@ def _(criterion: nn.BCELoss) -> Callable:
 
 
 @_terms.register
-def _(criterion: nn.BCEWithLogitsLoss) -> Callable:
+def _bce_with_logits_loss(criterion: nn.BCEWithLogitsLoss) -> Callable:
     """w (q y log(1 + e^−x) + (1 − y) log(1 + e^x))."""
 
     def f(x: np.ndarray, y: np.ndarray) -> tuple:
@@ -148,7 +148,7 @@ def _counted(factor: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 @_terms.register
-def _(criterion: nn.NLLLoss) -> Callable:
+def _nll_loss(criterion: nn.NLLLoss) -> Callable:
     """−w_c [c = y_n] log p_nc."""
 
     def f(log_p: np.ndarray, y: np.ndarray) -> tuple:
@@ -160,7 +160,7 @@ def _(criterion: nn.NLLLoss) -> Callable:
 
 
 @_terms.register
-def _(criterion: nn.CrossEntropyLoss) -> Callable:
+def _cross_entropy_loss(criterion: nn.CrossEntropyLoss) -> Callable:
     """−w_c ((1 − ε) q_nc + ε/C) log p_nc, with p = softmax of the prediction."""
 
     def f(z: np.ndarray, y: np.ndarray) -> tuple:

@@ -37,13 +37,13 @@ def _units(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarra
 @_units.register(nn.ReLU)
 @_units.register(nn.Maxout)
 @_units.register(nn.Step)
-def _(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _unrounded(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Nothing is rounded."""
     return 0 * np.abs(y)
 
 
 @_units.register
-def _(module: nn.Linear, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _linear(module: nn.Linear, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A bound needs no more digits than float64 has, which is faster."""
     size = np.abs(x).astype(float) @ np.abs(theta["weight"]).T.astype(float)
     if "bias" in theta:
@@ -52,7 +52,7 @@ def _(module: nn.Linear, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarr
 
 
 @_units.register
-def _(module: nn.GELU, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _gelu(module: nn.GELU, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """e^t has the error of t as its relative one: t = −x²/2, or 2u ≈ 1.6 x + 0.07 x³ for "tanh".
     For x > 0 it stands beside a 1."""
     t = x * x / 2 if module.approximate == "none" else 2 * np.abs(x) + 0.1 * np.abs(x) ** 3
@@ -61,7 +61,7 @@ def _(module: nn.GELU, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 @_units.register
-def _(module: nn.Softplus, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _softplus(module: nn.Softplus, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """e^t with t = βx as in GELU. At the threshold, on which side is a matter of rounding too."""
     t = module.beta * x
     near = np.abs(t - module.threshold) < 1e-6 * (1 + abs(module.threshold))
@@ -72,7 +72,7 @@ def _(module: nn.Softplus, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.nda
 
 @_units.register(nn.Softmax)
 @_units.register(nn.LogSoftmax)
-def _(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _softmax(module: Any, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     units = row_units(np.atleast_1d(x), class_axis(module.dim, x.ndim))
     units = units[int(isinstance(module, nn.LogSoftmax))].reshape(x.shape)
     return units * np.abs(y) if isinstance(module, nn.Softmax) else units
@@ -94,7 +94,9 @@ def row_units(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @_units.register
-def _(module: nn.BatchNorm1d, theta: Theta, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _batch_norm_1d(
+    module: nn.BatchNorm1d, theta: Theta, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
     """x − μ is rounded as itself; the mean that is left in it, like its mean size."""
     gamma = np.abs(column(theta["weight"], x)) if "weight" in theta else 1
     beta = np.abs(column(theta["bias"], x)) if "bias" in theta else 0

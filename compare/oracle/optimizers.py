@@ -60,7 +60,7 @@ def _updated(optimizer: Any, o: dict, theta: np.ndarray, g: np.ndarray, state: S
 
 
 @_updated.register
-def _(optimizer: optim.SGD, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
+def _sgd(optimizer: optim.SGD, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
     """v₁ = g₁, v_t = μ v_(t−1) + (1 − τ) g_t; θ − lr (g + μ v) (Nesterov), θ − lr v or θ − lr g."""
     g = g + o["weight_decay"] * theta
     if not o["momentum"]:
@@ -73,7 +73,7 @@ def _(optimizer: optim.SGD, o: dict, theta: np.ndarray, g: np.ndarray, state: St
 
 
 @_updated.register
-def _(optimizer: optim.Adam, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
+def _adam(optimizer: optim.Adam, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
     """m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ), θ − lr m̂ / (√v̂ + ε); amsgrad: v̂ from the largest v so far.
     Decoupled, θ (1 − lr λ) takes θ's place; else λθ is part of the gradient."""
     decoupled, t = o["decoupled_weight_decay"], state["step"]
@@ -89,7 +89,7 @@ def _(optimizer: optim.Adam, o: dict, theta: np.ndarray, g: np.ndarray, state: S
 
 
 @_updated.register
-def _(optimizer: optim.RMSprop, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
+def _rmsprop(optimizer: optim.RMSprop, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
     """s = α s + (1 − α) g², a = α a + (1 − α) g; d = g / (√(s − a²) + ε) (a only if centered);
     b = μ b + d; θ − lr b."""
     g, alpha = g + o["weight_decay"] * theta, o["alpha"]
@@ -105,7 +105,7 @@ def _(optimizer: optim.RMSprop, o: dict, theta: np.ndarray, g: np.ndarray, state
 
 
 @_updated.register
-def _(optimizer: optim.Adagrad, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
+def _adagrad(optimizer: optim.Adagrad, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
     """s = s + g²; θ − lr / (1 + (t − 1) η) g / (√s + ε), with s at first the constructor's
     initial_accumulator_value."""
     g = g + o["weight_decay"] * theta
@@ -169,19 +169,23 @@ def _rate(scheduler: Any, base: np.floating, epoch: np.floating) -> np.floating:
 
 
 @_rate.register
-def _(scheduler: optim.StepLR, base: np.floating, epoch: np.floating) -> np.floating:
+def _step_lr(scheduler: optim.StepLR, base: np.floating, epoch: np.floating) -> np.floating:
     """base γ^⌊epoch / step_size⌋."""
     return base * type(base)(scheduler.gamma) ** np.floor(epoch / scheduler.step_size)
 
 
 @_rate.register
-def _(scheduler: optim.ExponentialLR, base: np.floating, epoch: np.floating) -> np.floating:
+def _exponential_lr(
+    scheduler: optim.ExponentialLR, base: np.floating, epoch: np.floating
+) -> np.floating:
     """base γ^epoch."""
     return base * type(base)(scheduler.gamma) ** epoch
 
 
 @_rate.register
-def _(scheduler: optim.CosineAnnealingLR, base: np.floating, epoch: np.floating) -> np.floating:
+def _cosine_annealing_lr(
+    scheduler: optim.CosineAnnealingLR, base: np.floating, epoch: np.floating
+) -> np.floating:
     """η_min + (base − η_min) (1 + cos(π epoch / T_max)) / 2."""
     low = type(base)(scheduler.eta_min)
     return low + (base - low) * (1 + np.cos(PI.astype(base.dtype) * epoch / scheduler.T_max)) / 2

@@ -1,6 +1,7 @@
 """How rounding errors pass through the activations, softmax and maxout."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,27 +11,19 @@ from compare.rounding.modules import rule
 from torch_ref import modules
 
 
-def _pointwise(
-    kind: type,
-    y_rounding: Callable[..., np.ndarray],
-    slope_rounding: Callable[..., np.ndarray],
-    turns: Sequence[float] = (0.0,),
-    inner: int = 0,
-) -> None:
-    """Register the rule for y = f(x) element by element: f and f' at x ± E(x) show how far y and
-    f' can move; to that comes their own rounding, absolute.
+class _Pointwise(NamedTuple):
+    """y = f(x), dx = f'(x) dy, element by element: the roundings of f, of f' and of the product;
+    exp, tanh and log are good to 4 units in the last place, as NumPy and torch have them."""
 
-    Both are functions of (module, r, x, y, s): the dtype's rounding, x, f(x) and f'(x).
-    turns: where else f or f' may be furthest off: their kinks, and where they turn round.
-    inner: roundings of x before f sees it, as of the product βx.
-    """
+    # f and f' at x ± E(x) show how far y and f' can move; to that comes their own rounding,
+    # absolute: functions of (module, r, x, y, s), the dtype's rounding, x, f(x) and f'(x).
+    y_rounding: Callable[..., np.ndarray]
+    slope_rounding: Callable[..., np.ndarray]
+    turns: Sequence[float] = (0.0,)  # where else f or f' may be furthest off: kinks and extremes
+    inner: int = 0  # roundings of x before f sees it, as of the product βx
 
-    @rule.register(kind)
-    def _(module, r: Rounding, theta, x, given_ex):
-        """y = f(x), dx = f'(x) dy, element by element: the roundings of f, of f' and of the
-        product; exp, tanh and log are good to 4 units in the last place, as NumPy and torch have
-        them."""
-        ex = given_ex + inner * r.u * np.abs(x)
+    def __call__(self, module, r: Rounding, theta, x, given_ex):
+        ex = given_ex + self.inner * r.u * np.abs(x)
 
         def f(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             point = torch.tensor(at).requires_grad_()
@@ -38,13 +31,13 @@ def _pointwise(
             (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
             return value.detach().numpy(), slope.numpy(force=True)
 
-        around = [np.clip(at, x - ex, x + ex) for at in (-np.inf, np.inf, *turns)]
-        ys, slopes = f(np.stack([x, *around]))
-        y, s = ys[0], slopes[0]
-        ey = np.max(np.abs(ys[1:] - y), axis=0)
-        es = np.max(np.abs(slopes[1:] - s), axis=0)
-        ey = r.flushed(ey + y_rounding(module, r, x, y, s))
-        es = r.flushed(es + slope_rounding(module, r, x, y, s))
+        y, s = f(x)
+        ey = es = np.zeros(x.shape)
+        for at in (-np.inf, np.inf, *self.turns) if ex.any() else ():
+            other, slope = f(np.clip(at, x - ex, x + ex))
+            ey, es = np.maximum(ey, np.abs(other - y)), np.maximum(es, np.abs(slope - s))
+        ey = r.flushed(ey + self.y_rounding(module, r, x, y, s))
+        es = r.flushed(es + self.slope_rounding(module, r, x, y, s))
 
         def backward(dy, edy):
             edx = (np.abs(s) + es) * edy + (es + 3 * r.u * (np.abs(s) + es)) * np.abs(dy)
@@ -67,45 +60,55 @@ def _libm_slope(module, r, x, y, s):
 
 
 # Exact, but for an x so near 0 that rounding decides on which side of the kink it falls.
-_pointwise(torch.nn.ReLU, _exact, _exact)
-_pointwise(modules.Step, _exact, _exact)
+rule.register(torch.nn.ReLU, _Pointwise(_exact, _exact))
+rule.register(modules.Step, _Pointwise(_exact, _exact))
 # One product, and the slope itself rounded to the dtype.
-_pointwise(
+rule.register(
     torch.nn.LeakyReLU,
-    lambda module, r, x, y, s: 2 * r.u * np.abs(y),
-    lambda module, r, x, y, s: r.u * np.abs(s),
+    _Pointwise(
+        lambda module, r, x, y, s: 2 * r.u * np.abs(y),
+        lambda module, r, x, y, s: r.u * np.abs(s),
+    ),
 )
 # What is never 0 but falls off like e^−|x| may come out as 0, or as the smallest number instead:
 # there float64's own value is 0, too, and shows no error, so the smallest normal number is added.
 # σ' = y (1 − y): an error 8 u y of y moves it by up to 8 u y |1 − 2y|, less than 8 u y.
-_pointwise(
+rule.register(
     torch.nn.Sigmoid,
-    lambda module, r, x, y, s: r.libm * y + r.tiny,
-    lambda module, r, x, y, s: r.libm * y + r.tiny,
+    _Pointwise(
+        lambda module, r, x, y, s: r.libm * y + r.tiny,
+        lambda module, r, x, y, s: r.libm * y + r.tiny,
+    ),
 )
 # tanh' = 1 − y²: an error 8 u |y| of y is 2 · 8 u y² there.
-_pointwise(torch.nn.Tanh, _libm, lambda module, r, x, y, s: 2 * r.libm * y * y)
-_pointwise(modules.Arctan, _libm, _libm_slope)
+rule.register(torch.nn.Tanh, _Pointwise(_libm, lambda module, r, x, y, s: 2 * r.libm * y * y))
+rule.register(modules.Arctan, _Pointwise(_libm, _libm_slope))
 # min(x, 0) − log1p(z), z = e^−|x|; the slope 1 − z/(1 + z) for x < 0, z/(1 + z) else.
-_pointwise(
+rule.register(
     torch.nn.LogSigmoid,
-    lambda module, r, x, y, s: (2 * r.libm + r.u) * np.abs(y) + r.tiny,
-    lambda module, r, x, y, s: 2 * r.libm * np.abs(s) + 2 * r.u * (x < 0) + r.tiny,
+    _Pointwise(
+        lambda module, r, x, y, s: (2 * r.libm + r.u) * np.abs(y) + r.tiny,
+        lambda module, r, x, y, s: 2 * r.libm * np.abs(s) + 2 * r.u * (x < 0) + r.tiny,
+    ),
 )
 # α expm1(x); the slope α e^x as such or as y + α.
-_pointwise(
+rule.register(
     torch.nn.ELU,
-    lambda module, r, x, y, s: (r.libm + 2 * r.u) * np.abs(y),
-    lambda module, r, x, y, s: (r.libm + 2 * r.u) * np.maximum(np.abs(s), abs(module.alpha)),
+    _Pointwise(
+        lambda module, r, x, y, s: (r.libm + 2 * r.u) * np.abs(y),
+        lambda module, r, x, y, s: (r.libm + 2 * r.u) * np.maximum(np.abs(s), abs(module.alpha)),
+    ),
 )
 
 
 # log1p(e^z)/β and σ(z), z = βx, which also decides whether y is x.
-_pointwise(
+rule.register(
     torch.nn.Softplus,
-    lambda module, r, x, y, s: 2 * r.libm * np.abs(y) + r.tiny,
-    lambda module, r, x, y, s: 2 * r.libm * s + r.tiny,
-    inner=2,
+    _Pointwise(
+        lambda module, r, x, y, s: 2 * r.libm * np.abs(y) + r.tiny,
+        lambda module, r, x, y, s: 2 * r.libm * s + r.tiny,
+        inner=2,
+    ),
 )
 
 
@@ -117,11 +120,13 @@ def _silu_slope(module, r, x, y, s):
 
 
 # y' = 0, and y'' = 0 on either side
-_pointwise(
+rule.register(
     torch.nn.SiLU,
-    lambda module, r, x, y, s: (r.libm + 3 * r.u) * np.abs(y) + np.abs(x) * r.tiny,
-    _silu_slope,
-    turns=(-1.27846, -2.39936, 2.39936),
+    _Pointwise(
+        lambda module, r, x, y, s: (r.libm + 3 * r.u) * np.abs(y) + np.abs(x) * r.tiny,
+        _silu_slope,
+        turns=(-1.27846, -2.39936, 2.39936),
+    ),
 )
 
 
@@ -143,11 +148,11 @@ def _gelu_slope(module, r, x, y, s):
     return 2 * r.libm * (1 + peak)
 
 
-_pointwise(torch.nn.GELU, _gelu, _gelu_slope, turns=(-0.75179, -(2**0.5), 2**0.5))
+rule.register(torch.nn.GELU, _Pointwise(_gelu, _gelu_slope, turns=(-0.75179, -(2**0.5), 2**0.5)))
 
 
 @rule.register
-def _(module: torch.nn.PReLU, r, theta, x, ex):
+def _prelu(module: torch.nn.PReLU, r, theta, x, ex):
     """y = x, or w x for x < 0, with w of the channel; dw = Σ dy x over x < 0."""
     w, ew = theta["weight"]
     if w.size == 1:
@@ -204,13 +209,15 @@ def _axis(module: torch.nn.Module, ndim: int) -> int:
     return module.dim
 
 
-def _over_classes(kind: type, forward: Callable, backward: Callable) -> None:
-    """Register a rule for softmax or its logarithm: the work is done over the last axis."""
+class _OverClasses(NamedTuple):
+    """p = e^x / Σ e^x over the classes; dx = p (dy − Σ dy p), of the logarithm dy − p Σ dy: the
+    roundings of exp and log, of both sums, and of the differences."""
 
-    @rule.register(kind)
-    def _(module, r, theta, x, ex):
-        """p = e^x / Σ e^x over the classes; dx = p (dy − Σ dy p), of the logarithm dy − p Σ dy:
-        the roundings of exp and log, of both sums, and of the differences."""
+    # The work is done over the last axis.
+    forward: Callable
+    backward: Callable
+
+    def __call__(self, module, r, theta, x, ex):
         axis = _axis(module, x.ndim)
 
         def last(t):
@@ -222,10 +229,10 @@ def _over_classes(kind: type, forward: Callable, backward: Callable) -> None:
         log_p, elog = log_softmax_error(r, last(x), last(ex))
         p, ep = np.exp(log_p), softmax_error(r, log_p, elog)
 
-        def backward_(dy, edy):
-            return r.flushed(back(backward(r, p, ep, last(dy), last(edy)))), {}
+        def backward(dy, edy):
+            return r.flushed(back(self.backward(r, p, ep, last(dy), last(edy)))), {}
 
-        return back(forward(elog, ep)), backward_
+        return back(self.forward(elog, ep)), backward
 
 
 def _softmax_backward(r, p, ep, dy, edy):
@@ -246,12 +253,12 @@ def _log_softmax_backward(r, p, ep, dy, edy):
     return edy + ep * (s + es) + p * es + 2 * r.u * (dy + p * s)
 
 
-_over_classes(torch.nn.Softmax, lambda elog, ep: ep, _softmax_backward)
-_over_classes(torch.nn.LogSoftmax, lambda elog, ep: elog, _log_softmax_backward)
+rule.register(torch.nn.Softmax, _OverClasses(lambda elog, ep: ep, _softmax_backward))
+rule.register(torch.nn.LogSoftmax, _OverClasses(lambda elog, ep: elog, _log_softmax_backward))
 
 
 @rule.register
-def _(module: modules.Maxout, r, theta, x, ex):
+def _maxout(module: modules.Maxout, r, theta, x, ex):
     """Exact, but where rounding may decide which piece is the largest: there dy may go to any."""
     pieces = x.reshape(*x.shape[:-1], -1, module.pieces)
     e = ex.reshape(pieces.shape)

@@ -107,10 +107,8 @@ class Shaken(TorchDispatchMode):
         self.bits, self.r = bits, Rounding(2.0**-bits, 0.0)
         self.generator = torch.Generator().manual_seed(seed)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: that would import torch's compiler, which takes seconds, and is not in use."""
-        return False
+    # True would import torch's compiler, which takes seconds, and is not in use.
+    _should_skip_dynamo = classmethod(lambda cls: False)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -1,7 +1,9 @@
 """How rounding errors enter and pass through each loss: a rule for every one."""
 
 import copy
+from collections.abc import Callable
 from functools import singledispatch
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,15 +35,18 @@ def loss_rule(
     return e, backward(dloss, np.zeros(dloss.shape))[0][0]
 
 
-def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
-    """Register the rule of a convex loss l(z, y) element by element, then a sum or mean: l and
-    ∂l/∂z at z ± E(z) show how far they can move. Their own rounding, both functions of
-    (criterion, r, z, y, l, s), is absolute."""
+class _Elementwise(NamedTuple):
+    """A loss for each element, then their sum or mean: the roundings of each loss, of its slope,
+    and of the sum."""
 
-    @loss_rule.register(kind)
-    def _(criterion, r, z, ez, y, dloss):
-        """A loss for each element, then their sum or mean: the roundings of each loss, of its
-        slope, and of the sum."""
+    # Of a convex loss l(z, y): l and s = ∂l/∂z at z ± E(z) show how far they can move. Their own
+    # rounding, both functions of (criterion, r, z, y, l, s), is absolute.
+    loss_rounding: Callable
+    slope_rounding: Callable
+    low: float = -np.inf  # where z ends
+    high: float = np.inf
+
+    def __call__(self, criterion, r, z, ez, y, dloss):
         each, target = copy.copy(criterion), torch.from_numpy(y)
         each.reduction = "none"
 
@@ -51,15 +56,13 @@ def _elementwise(kind: type, loss_rounding, slope_rounding) -> None:
             (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
             return value.detach().numpy(), slope.numpy(force=True)
 
-        low, high = z - ez, z + ez
-        if kind is torch.nn.BCELoss:
-            low, high = np.maximum(low, 0), np.minimum(high, 1)
+        low, high = np.maximum(z - ez, self.low), np.minimum(z + ez, self.high)
         loss, s = f(z)
         around = [f(at) for at in (low, high)]
         eloss = np.max([np.abs(other - loss) for other, _ in around], axis=0)
         es = np.max([np.abs(other - s) for _, other in around], axis=0)
-        eloss = eloss + loss_rounding(criterion, r, z, y, loss, s)
-        es = es + slope_rounding(criterion, r, z, y, loss, s)
+        eloss = eloss + self.loss_rounding(criterion, r, z, y, loss, s)
+        es = es + self.slope_rounding(criterion, r, z, y, loss, s)
         if criterion.reduction == "none":
             return r.flushed(eloss), r.flushed((es + 2 * r.u * (np.abs(s) + es)) * np.abs(dloss))
         n = max(1, z.size) if criterion.reduction == "mean" else 1
@@ -104,18 +107,24 @@ def _bce_logits_slope(criterion, r, z, y, loss, s):
     return _weight(criterion) * (rounded + (t + rest) * r.tiny)  # so may σ
 
 
-_elementwise(torch.nn.L1Loss, lambda criterion, r, z, y, loss, s: 2 * r.u * loss, lambda *args: 0.0)
-_elementwise(torch.nn.BCELoss, _bce, lambda criterion, r, z, y, loss, s: 8 * r.u * np.abs(s))
-_elementwise(torch.nn.BCEWithLogitsLoss, _bce_logits, _bce_logits_slope)
+loss_rule.register(
+    torch.nn.L1Loss,
+    _Elementwise(lambda criterion, r, z, y, loss, s: 2 * r.u * loss, lambda *args: 0.0),
+)
+loss_rule.register(
+    torch.nn.BCELoss,
+    _Elementwise(_bce, lambda criterion, r, z, y, loss, s: 8 * r.u * np.abs(s), 0.0, 1.0),
+)
+loss_rule.register(torch.nn.BCEWithLogitsLoss, _Elementwise(_bce_logits, _bce_logits_slope))
 
 
-def _squared(kind: type, factor: float) -> None:
-    """Register l = factor (z − y)², dz = 2 factor (z − y)."""
+class _Squared(NamedTuple):
+    """Σ (z − y)² times a factor, dz = 2 (z − y) times it: the roundings of the difference, of the
+    squares and of their sum."""
 
-    @loss_rule.register(kind)
-    def _(criterion, r, z, ez, y, dloss):
-        """Σ (z − y)² times a factor, dz = 2 (z − y) times it: the roundings of the difference, of
-        the squares and of their sum."""
+    factor: float
+
+    def __call__(self, criterion, r, z, ez, y, dloss):
         n = max(1, z.size) if criterion.reduction == "mean" else 1
         d = np.abs(z - y)
         ed = ez + r.u * (d + ez)
@@ -123,12 +132,12 @@ def _squared(kind: type, factor: float) -> None:
         if criterion.reduction != "none":
             eloss = (eloss.sum() + r.sum(d.size) * ((d + ed) ** 2).sum()) / n
         edz = 2 * (ed + 3 * r.u * (d + ed)) * np.abs(dloss) / n
-        return factor * eloss + r.tiny, factor * edz + r.tiny
+        return self.factor * eloss + r.tiny, self.factor * edz + r.tiny
 
 
-_squared(modules.HalfSquaredError, 0.5)
-_squared(modules.SumSquaredError, 1.0)
-_squared(torch.nn.MSELoss, 1.0)
+loss_rule.register(modules.HalfSquaredError, _Squared(0.5))
+loss_rule.register(modules.SumSquaredError, _Squared(1.0))
+loss_rule.register(torch.nn.MSELoss, _Squared(1.0))
 
 
 def _classes_last(t: np.ndarray) -> np.ndarray:
@@ -162,7 +171,7 @@ def _cotangent(dloss: np.ndarray, rows: int) -> np.ndarray:
 
 
 @loss_rule.register
-def _(criterion: torch.nn.NLLLoss, r, z, ez, y, dloss):
+def _nll_loss(criterion: torch.nn.NLLLoss, r, z, ez, y, dloss):
     """loss = −Σ w_y z_y / D; dz = −w_y / D."""
     rows, index = _classes_last(z), y.reshape(-1)
     weight, counts = _class_weight(criterion, rows.shape[1]), index != criterion.ignore_index
@@ -176,7 +185,7 @@ def _(criterion: torch.nn.NLLLoss, r, z, ez, y, dloss):
 
 
 @loss_rule.register
-def _(criterion: torch.nn.CrossEntropyLoss, r, z, ez, y, dloss):
+def _cross_entropy_loss(criterion: torch.nn.CrossEntropyLoss, r, z, ez, y, dloss):
     """log p = z − m − log Σ e^(z−m); loss = −Σ t log p / D; dz = (p Σ t − t) / D."""
     rows = _classes_last(z)
     n, c = rows.shape

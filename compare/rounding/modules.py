@@ -122,7 +122,7 @@ class _BlackBox:
 
 
 @rule.register
-def _(module: torch.nn.Linear, r, theta, x, ex):
+def _linear(module: torch.nn.Linear, r, theta, x, ex):
     """y = x Wᵀ + b; dx = dy W; dW = dyᵀ x; db = Σ dy."""
     w, ew = (np.abs(v) for v in theta["weight"])
     shape, rows = x.shape, math.prod(x.shape[:-1])
@@ -147,20 +147,20 @@ def _(module: torch.nn.Linear, r, theta, x, ex):
 
 
 @rule.register
-def _(module: torch.nn.Identity, r, theta, x, ex):
+def _identity(module: torch.nn.Identity, r, theta, x, ex):
     """y = x, dx = dy: nothing is rounded."""
     return ex, lambda dy, edy: (edy, {})
 
 
 @rule.register
-def _(module: torch.nn.Flatten, r, theta, x, ex):
+def _flatten(module: torch.nn.Flatten, r, theta, x, ex):
     """y = x, dx = dy in another shape: nothing is rounded."""
     ey = module(torch.tensor(ex)).numpy()
     return ey, lambda dy, edy: (edy.reshape(x.shape), {})
 
 
 @rule.register
-def _(module: modules.Dropout, r, theta, x, ex):
+def _dropout(module: modules.Dropout, r, theta, x, ex):
     """y = m x, with the factor m of the mask rounded, too; dx = m dy."""
     factor = module(torch.ones(x.shape, dtype=torch.float64)).numpy()
 
@@ -171,7 +171,7 @@ def _(module: modules.Dropout, r, theta, x, ex):
 
 
 @rule.register
-def _(module: torch.nn.BatchNorm1d, r, theta, x, ex):
+def _batch_norm_1d(module: torch.nn.BatchNorm1d, r, theta, x, ex):
     """y = (x − μ) γ/√(v + ε) + β, with statistics of the batch or running ones. On either side
     1/√(v + ε) ≤ 1/√ε, and |x − μ| ≤ √(n v), which holds where v is all rounding."""
     own, (mean, variance) = _batch_statistics(module, r, theta, x, ex)
@@ -227,7 +227,7 @@ def _batch_statistics(
 
 
 @buffer_rule.register
-def _(module: torch.nn.BatchNorm1d, r, theta, x, ex):
+def _batch_norm_1d_buffers(module: torch.nn.BatchNorm1d, r, theta, x, ex):
     """running ← (1 − m) running + m batch, with the unbiased variance."""
     if not module.training or "running_mean" not in theta:
         return {name: e for name, (_, e) in theta.items() if name.startswith(("running", "num"))}

@@ -51,7 +51,7 @@ def _bias_correction(beta: float, t: int, r: Rounding) -> Ball:
 
 
 @update_rule.register
-def _(optimizer: torch.optim.SGD, group, theta, g, state):
+def _sgd(optimizer: torch.optim.SGD, group, theta, g, state):
     g = _gradient(group, theta, g)
     if group["momentum"]:
         v = state.get("momentum_buffer")
@@ -63,7 +63,7 @@ def _(optimizer: torch.optim.SGD, group, theta, g, state):
 
 @update_rule.register(torch.optim.Adam)
 @update_rule.register(torch.optim.AdamW)
-def _(optimizer, group, theta, g, state):
+def _adam(optimizer, group, theta, g, state):
     """|m̂| ≤ K √v̂ on either side (Cauchy and Schwarz), which holds where g is all rounding."""
     (beta1, beta2), t = group["betas"], int(state.get("step", 0)) + 1
     decay = group["weight_decay"]
@@ -87,7 +87,7 @@ def _(optimizer, group, theta, g, state):
 
 
 @update_rule.register
-def _(optimizer: torch.optim.RMSprop, group, theta, g, state):
+def _rmsprop(optimizer: torch.optim.RMSprop, group, theta, g, state):
     """v ≥ (1 − α) g², so |g| / √v ≤ 1/√(1 − α) on either side.
 
     Centered, v − mean² is the variance of gradients among which g has the weight 1 − α and the 0
@@ -114,7 +114,7 @@ def _(optimizer: torch.optim.RMSprop, group, theta, g, state):
 
 
 @update_rule.register
-def _(optimizer: torch.optim.Adagrad, group, theta, g, state):
+def _adagrad(optimizer: torch.optim.Adagrad, group, theta, g, state):
     """sum ≥ g², so |g| / √sum ≤ 1 on either side."""
     g = _gradient(group, theta, g)
     t = int(state.get("step", 0))

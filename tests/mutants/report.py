@@ -1,6 +1,7 @@
 """What a mutation run found, against the list of mutants that no test can kill."""
 
 import os
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,8 @@ from mutmut.stats import status_by_exit_code
 from rich.console import Console
 from rich.table import Table
 
-EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+EQUIVALENT = Path(__file__).with_name("equivalent")
+STRICT = "zip's strict= is an assertion: both are of one length."
 
 
 def key(name: str) -> tuple[str, str]:
@@ -30,21 +32,37 @@ def listed() -> dict[tuple[str, str], str]:
     """(function, change) → reason."""
     return {
         (entry["function"], text.strip()): entry["reason"]
-        for entry in tomllib.loads(EQUIVALENT.read_text("utf-8")).get("mutant", [])
+        for path in sorted(EQUIVALENT.glob("*.toml"))
+        for entry in tomllib.loads(path.read_text("utf-8"))["mutant"]
         for text in entry["changes"]
     }
+
+
+def reason(name: str, reasons: dict[tuple[str, str], str]) -> str | None:
+    """Why no test can kill that mutant, where it is known."""
+    mutant = key(name)
+    before, after = (
+        [
+            re.sub(r",? ?(strict=\w+)?(?=\)|$)", "", line[2:])
+            for line in mutant[1].split("\n")
+            if line[0] == sign
+        ]
+        for sign in "-+"
+    )
+    return STRICT if before == after else reasons.get(mutant)
 
 
 def report(root: Path, parts: dict) -> int:
     """Print the score of every file and whatever is wrong; 1 where something is."""
     reasons, unused, survivors, rows = listed(), set(listed()), [], {}
-    for part, (patterns, _) in parts.items():
+    for part, (patterns, left_out, _) in parts.items():
         home = root / ".mutants" / part
         if not (home / "mutants").is_dir():
             continue
         os.chdir(home)
         configuration.reset_config()
         configuration.config().only_mutate = patterns
+        configuration.config().do_not_mutate = left_out
         for path in sorted(Path(part).rglob("*.py")):
             data = SourceFileMutationData(path=path)
             data.load()
@@ -56,7 +74,7 @@ def report(root: Path, parts: dict) -> int:
                     count[status] += 1
                     continue
                 mutant = key(name)
-                if mutant in reasons:
+                if reason(name, reasons):
                     count["equivalent"] += 1
                     unused.discard(mutant)
                 elif status == "timeout":

@@ -6,7 +6,7 @@
 
 mutmut makes the mistakes and runs the tests. What it found is kept in .mutants/; the next run
 tries only functions that have changed and mutants that were not killed. Who weakens a test removes
-that folder. Every mutant that survives must stand in equivalent.toml with the reason why no test
+that folder. Every mutant that survives must stand in equivalent/ with the reason why no test
 can tell it from the code; the last line says how many do not, and is an error.
 """
 
@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import redirect_stdout
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from pathlib import Path
 
 import libcst as cst
@@ -29,14 +29,22 @@ from mutmut.runners.harness import PytestRunner
 from mutmut.state import state
 from mutmut.utils.file_utils import change_cwd
 from mutmut.workers.isolation import run_in_fork
-from report import key, listed, report
+from report import listed, reason, report
 
 ROOT = Path(__file__).parents[2]
-# What is mutated, and which tests run: the others are slower and have nothing to add.
+# What is mutated, what is not, and which tests run: the others are slower and have nothing to add.
+# The cases are inputs, as those of a test.
 PARTS = {
-    "manual": (["manual/nn/*.py", "manual/optim/*.py"], ["tests/manual"]),
-    "compare": (["compare/*.py"], ["tests/compare", "--ignore=tests/compare/test_planted.py"]),
+    "manual": (["manual/nn/*.py", "manual/optim/*.py"], [], ["tests/manual"]),
+    "compare": (
+        ["compare/*.py"],
+        ["compare/cases/*.py"],
+        ["tests/compare", "--ignore=tests/compare/test_planted.py"],
+    ),
 }
+# A mutant that has passed so many seconds of tests survives: thousands of tests use `compare`.
+LIMIT = 4
+CASES = 5  # of a test of a mutant's own file, for one of any other
 # Tests that a mutant fails without having made a mistake: it has frames of its own between a
 # warning and its caller, and imports mutmut.
 LEFT_OUT = ["-k", "not points_at_the_caller and not test_import"]
@@ -84,16 +92,22 @@ class Tests:
         self.items = {item.nodeid: item for item in self.session.items}
 
     def in_order(self, mutant: str, names: Iterable[str]) -> list[str]:
-        """Those most likely to fail first: a case of each test of the file that is named for the
-        mutant's, a case of each other test, a second case of each, …; quick ones before slow."""
-        home, cases = mutant.partition(".x")[0].rpartition(".")[-1], Counter()
+        """Those most likely to fail first: some cases of each test of the files that are named for
+        the mutant's, a case of each other test, and so on; quick ones before slow."""
+        _, *package, module = mutant.partition(".x")[0].split(".")
+        homes = {f"test_{'_'.join(own)}.py" for own in ([module], package, [*package, module])}
+        cases = Counter()
 
         def place(name: str) -> tuple[int, bool]:
-            test = name.partition("[")[0]
-            cases[test] += 1
-            return cases[test], f"/test_{home}.py::" not in name
+            file, _, test = name.partition("[")[0].rpartition("/")[2].partition("::")
+            cases[file, test] += 1
+            at_home = file in homes
+            return cases[file, test] // (CASES if at_home else 1), not at_home
 
-        return sorted(sorted(names, key=state().duration_by_test.get), key=place)
+        seconds = state().duration_by_test
+        ordered = sorted(sorted(names, key=seconds.get), key=place)
+        before = accumulate((seconds[name] for name in ordered), initial=0)
+        return [name for name, passed in zip(ordered, before, strict=False) if passed < LIMIT]
 
     def run(self, names: Iterable[str]) -> int:
         """0 where all pass, 1 after the first that fails."""
@@ -150,11 +164,12 @@ def run(part: str, files: list[str]) -> None:
     os.chdir(home)
     configuration.reset_config()
     config = configuration.config()
-    config.only_mutate, tests = PARTS[part]
+    config.only_mutate, config.do_not_mutate, tests = PARTS[part]
     config.pytest_add_cli_args_test_selection = [*tests, *LEFT_OUT]
     reasons = listed()
-    _reset_mutant_results(lambda name, code: code not in (1, 3) and key(name) not in reasons)
-    _run([f"{file.removesuffix('.py').replace('/', '.')}.*" for file in files], max_children=1)
+    _reset_mutant_results(lambda name, code: code not in (1, 3) and not reason(name, reasons))
+    modules = [file.removesuffix(".py").replace("/", ".") for file in files]
+    _run([f"{module}.*" for module in modules], max_children=os.cpu_count())
 
 
 def main() -> int:
