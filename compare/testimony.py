@@ -10,6 +10,7 @@ import torch
 
 from compare.judge import blame
 from compare.oracle import Witness
+from compare.oracle.witness import DRAWN
 from compare.trace import (
     LBFGS,
     RESIDUALS,
@@ -104,8 +105,6 @@ class Testimony:
         certain(): row name → what is allowed for certain, as no side is accused on a probability.
         """
         self.steps += 1
-        if self.steps > 1:  # the same backwards as in the first step; a draw takes time
-            self.witness.drawn = 0
         self.theirs, self.certain = theirs, cache(certain)
         self.judged = {judged.row["name"]: judged for judged in rows}
         self.shapes = {f"grad.{n}": np.shape(p.data) for n, p in before.net.named_parameters()}
@@ -118,6 +117,12 @@ class Testimony:
         self._update(before)
         for judged in self.judged.values():
             self._structure(judged)
+
+    @property
+    def _drawn(self) -> int:
+        """How many entries of a gradient are asked about beside the worst: after the first step
+        none, as the backwards are the same and each takes time."""
+        return DRAWN if self.steps == 1 else 0
 
     @property
     def asked(self) -> str:
@@ -177,6 +182,7 @@ class Testimony:
         found = self.witness.gradients(
             *(module, exact, theta, passage.x, passage.dy),
             {name: self._worst(row) for name, row in rows.items()},
+            self._drawn,
         )
         for name, row in rows.items():
             answers = found[name]
@@ -203,12 +209,14 @@ class Testimony:
             self._whole("loss", self.witness.loss(criterion, prediction, y))
         if self._wanted(row):
             dloss = cotangent(criterion, value, draw)
-            worst = self._worst(row)
-            found = self.witness.dprediction(criterion, prediction, y, dloss, worst)
+            worst, drawn = self._worst(row), self._drawn
+            found = self.witness.dprediction(criterion, prediction, y, dloss, worst, drawn)
             if found is None:  # a criterion of somebody's own: a module of the prediction
                 own, built = _OfPrediction(criterion, y), _TorchOfPrediction(exact, y)
                 dloss = np.ones(()) if dloss is None else dloss
-                found = self.witness.gradients(own, built, {}, prediction, dloss, {"": worst})[""]
+                found = self.witness.gradients(
+                    *(own, built, {}, prediction, dloss, {"": worst}), drawn
+                )[""]
             self._entries(row, found)
 
     def _update(self, before: Run) -> None:
