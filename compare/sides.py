@@ -16,7 +16,6 @@ class OneUnit(nn.Module):
 
     def __init__(self, net: Any) -> None:
         self.net = net
-        self.training = getattr(net, "training", True)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return self.net.forward(x)
@@ -34,6 +33,16 @@ class OneUnit(nn.Module):
         return getattr(self.net, "named_buffers", lambda: iter(()))()
 
 
+class TorchOneUnit(torch.nn.Module):
+    """The same of a twin that `units` would take apart: its parameters keep their names."""
+
+    def __init__(self, built: torch.nn.Module) -> None:
+        super().__init__()
+        for kind in ("_parameters", "_buffers", "_modules"):
+            vars(self)[kind] = vars(built)[kind]
+        self.forward = built.forward
+
+
 def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[Run, Any]:
     """Copies of manual's side (others: criterion, optimizer, scheduler; clip), and of the twin that
     was given for the network, if one was, made of the same units and in the same modes."""
@@ -48,6 +57,8 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
     built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
         own, built = own._replace(net=OneUnit(own.net)), given
+        if isinstance(built, modules.Sequential | modules.Residual):
+            built = TorchOneUnit(built)
     named = getattr(net, "named_modules", lambda: [("", net)])
     modes = {path: module.training for path, module in named() if hasattr(module, "training")}
     for path, module in built.named_modules():  # outside first: a part may be in another mode

@@ -261,7 +261,7 @@ class Testimony:
         found = []
         for k, own in enumerate(self.options):
             lr, right = groups[k]["lr"], own["lr"] if rates is None else rates[k][0]
-            near = abs(lr - right) <= 8 * self.steps * 2.0**-53 * max(lr, right, own["lr"])
+            near = abs(lr - right) <= 8 * self.steps * 2.0**-53 * max(right, own["lr"])
             found.append(own | {"lr": lr if near else right})
         return found
 
@@ -299,7 +299,7 @@ class Testimony:
             e = self._e(judged)
             off = np.minimum(np.abs(m - value), np.abs(t - value)) / (2 * e + error)
         indices = [] if judged.row["worst"] is None else [judged.row["worst"]]
-        if off.size and not np.isnan(off).all():
+        if not np.isnan(off).all():
             k = np.unravel_index(int(np.nanargmax(off)), off.shape)
             indices.append(tuple(int(i) for i in k))
         if judged.row["verdict"] != "ok":
