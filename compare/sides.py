@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compare.trace import LBFGS, Run, units
+from compare.trace import LBFGS, Run, named_buffers, units
 from manual import nn
 from torch_ref import modules, twin, twins
 
@@ -30,7 +30,7 @@ class OneUnit(nn.Module):
         return self.net.named_parameters()
 
     def named_buffers(self):
-        return getattr(self.net, "named_buffers", lambda: iter(()))()
+        return named_buffers(self.net)
 
 
 class TorchOneUnit(torch.nn.Module):
@@ -120,7 +120,7 @@ def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None) -> None:
         raise ValueError(
             f"compare: the network's parameters are {shapes[0]}, the twin's {shapes[1]}"
         )
-    buffers = dict(getattr(net, "named_buffers", lambda: ())())
+    buffers = dict(named_buffers(net))
     theirs |= dict(built.named_buffers())
     for name, value in buffers.items():
         if name not in theirs or value.shape != tuple(theirs[name].shape):
@@ -137,6 +137,5 @@ def copy_values(target: Any, source: Any) -> None:
     """Put one copy of manual's network where another stands."""
     for (_, p), (_, q) in zip(target.named_parameters(), source.named_parameters(), strict=True):
         p.data[...] = q.data
-    buffers = (getattr(net, "named_buffers", lambda: ())() for net in (target, source))
-    for (_, b), (_, c) in zip(*buffers, strict=True):
+    for (_, b), (_, c) in zip(named_buffers(target), named_buffers(source), strict=True):
         b[...] = c

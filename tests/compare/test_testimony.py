@@ -72,6 +72,7 @@ class Setting:
 
 
 X = np.array([[1.0, -2.0], [3.0, 0.5]])
+GIVEN = np.ones((4, 3)), np.ones((4, 2))
 
 
 def about_output(a, b, allowed, value, error, dtype=np.float64, **options):
@@ -89,10 +90,10 @@ def about_output(a, b, allowed, value, error, dtype=np.float64, **options):
 def test_two_sides_that_agree_are_wrong_where_both_certainly_are():
     """Further from the value than all that is allowed and its error together: ¼ + 1⁄16."""
     edge = np.array([5.0, 2.0 + 5 / 16])
-    within = about_output(edge, edge, [0.25, 0.25], [5, 2], [0, 1 / 16])
+    within = about_output(edge, edge, [0.5, 0.25], [5, 2], [0, 1 / 16])
     assert (within["verdict"], within["blame"]) == ("ok", None)
     beyond = np.nextafter(edge, INF)
-    found = about_output(beyond, beyond, [0.25, 0.25], [5, 2], [0, 1 / 16])
+    found = about_output(beyond, beyond, [0.5, 0.25], [5, 2], [0, 1 / 16])
     assert (found["verdict"], found["blame"], found["worst"]) == ("mismatch", "both", (1,))
     assert (found["manual"], found["torch"], found["oracle"]) == (beyond[1], beyond[1], 2)
     assert (found["allowed"], found["used"]) == (0.25, (beyond[1] - 2) / 0.25)
@@ -168,11 +169,11 @@ def test_an_answer_is_shown_and_says_who_is_wrong():
 
 @pytest.mark.parametrize(("dtype", "u"), [(np.float32, 2.0**-24), (np.float64, 2.0**-53)])
 def test_a_side_that_fails_is_wrong_beyond_its_half_and_what_torchs_value_is_off(dtype, u):
-    """What rounding can do was computed at torch's value; where the true one is 1 away, 16 of its
-    roundings are added. Torch is 1 off: its half of what is allowed, ½, and 16 u cover that with
-    an error of ½ − 16 u."""
-    for error, who in ((0.5 - 16 * u, "manual"), (0.5 - 17 * u, "both")):
-        found = about_output(dtype([7]), dtype([2]), [1.0], [1], [error], dtype)
+    """What rounding can do was computed at torch's value; where the true one is 2 away, 16 of its
+    roundings are added. Torch is 2 off: its half of what is allowed, ½, and 32 u cover that with
+    an error of 1½ − 32 u."""
+    for error, who in ((1.5 - 32 * u, "manual"), (1.5 - 34 * u, "both")):
+        found = about_output(dtype([7]), dtype([3]), [1.0], [1], [error], dtype)
         assert found["blame"] == who
 
 
@@ -194,6 +195,8 @@ def test_what_is_certain_tells_who_is_further_off():
     assert about_output(*given, certain={"activation": np.array(3.0)})["blame"] == "manual"
     assert about_output(*given, certain={"activation": np.array(9.0)})["blame"] == "both"
     assert about_output(*given, certain={"loss": np.array(3.0)})["blame"] == "both"
+    given = ([12.0], [8.0], [0.25], [10], [1])  # too far apart, though neither is surely wrong
+    assert about_output(*given, certain={"activation": np.array(3.0)})["blame"] == "both"
 
 
 def test_an_entry_that_accuses_nobody_leaves_it_to_the_next():
@@ -202,6 +205,25 @@ def test_an_entry_that_accuses_nobody_leaves_it_to_the_next():
     assert (found["worst"], found["blame"]) == ((0,), "manual")
     assert np.isnan(found["oracle"])
     assert about_output([3.0, 1], [1.0, 1], None, [NAN, 1], [NAN, 0])["blame"] == "undecided"
+
+
+def test_the_worst_entry_is_heard_first_then_the_one_furthest_off():
+    """The worst accuses manual; furthest off is one where they agree; at the last, torch is off."""
+    sides = [9.0, 7, 3], [1.0, 7, 4]
+    assert about_output(*sides, None, [1, 1, 3], [0, 0.5, 0.5])["blame"] == "manual"
+    assert about_output(*sides, None, [NAN, 1, 3], [NAN, 0.5, 0.5])["blame"] == "both"
+    assert about_output(*sides, None, [NAN, 7, 3], [NAN, 0.5, 0.5])["blame"] == "torch"
+
+
+def test_the_value_shown_is_that_at_the_worst_entry():
+    found = about_output([1.0, 2], [1.0, 2.125], [0.25, 0.25], [1.2, 2.0625], [0, 0])
+    assert (found["verdict"], found["worst"], found["oracle"]) == ("ok", (1,), 2.0625)
+
+
+def test_of_many_entries_as_far_off_the_first_are_asked_about():
+    setting = Setting(linear())
+    setting.step(*GIVEN, row("grad.bias", np.full(99, NAN), np.ones(99)))
+    assert setting.witness.asked_for("gradients")[0][5]["bias"] == [(0,), (1,), (2,)]
 
 
 def test_what_is_certain_is_asked_for_once_a_step():
@@ -256,7 +278,7 @@ def test_a_shape_that_nobody_knows_is_undecided(name):
 
 def test_the_shapes_of_an_output_and_a_loss_are_the_witness_s():
     net = nn.Sequential(nn.Tanh(), linear())
-    answer = np.ones((4, 2)), np.zeros((4, 2))
+    answer = np.ones((4, 2)), np.zeros(())
     given = ("activation.1", np.ones((4, 2)), np.ones((1, 2)))
     assert named(net, *given, output=answer) == "torch"
     answer = np.ones(()), np.zeros(())
@@ -353,9 +375,8 @@ def test_every_part_is_asked_with_torchs_values_and_manuals_parameters():
 
 def test_only_the_first_step_draws():
     setting = Setting(linear())
-    given = np.ones((4, 3)), np.ones((4, 2))
     for drawn in (3, 0, 0):
-        setting.step(*given, *rows_of(["d_x", "d_activation"]))
+        setting.step(*GIVEN, *rows_of(["d_x", "d_activation"]))
         assert setting.witness.asked_for("gradients")[0][-1] == drawn
         assert setting.witness.asked_for("dprediction")[0][-1] == drawn
 
@@ -363,16 +384,30 @@ def test_only_the_first_step_draws():
 def test_unless_about_everything_the_witness_is_asked_about_failures_alone():
     setting = Setting(linear(), every=False)
     names = ["activation", "loss", "d_activation", "grad.weight", "grad.bias", "d_x"]
-    given = np.ones((4, 3)), np.ones((4, 2))
-    setting.step(*given, *rows_of(names))
+    setting.step(*GIVEN, *rows_of(names))
     assert [name for name, _ in setting.witness.questions] == ["gradients"]
     assert setting.witness.asked_for("gradients")[0][5] == {}
-    setting.step(*given, *rows_of(names, ["activation", "loss", "grad.bias"]))
+    setting.step(*GIVEN, *rows_of(names, ["activation", "loss", "grad.bias"]))
     assert [name for name, _ in setting.witness.questions] == ["output", "gradients", "loss"]
     assert list(setting.witness.asked_for("gradients")[0][5]) == ["bias"]
     infinite = row("d_x", [[INF]], [[1.0]])
-    setting.step(*given, infinite, row("grad.weight", None, [1.0]))
+    setting.step(*GIVEN, infinite, row("grad.weight", None, [1.0]))
     assert list(setting.witness.asked_for("gradients")[0][5]) == [""]
+
+
+@pytest.mark.parametrize("a", [None, np.ones(3), np.ones(2, np.float32)])
+def test_nobody_is_asked_who_lacks_a_tensor_or_has_another_kind(a):
+    setting = Setting(linear())
+    setting.step(*GIVEN, row("grad.bias", a, np.ones(2)))
+    assert setting.witness.asked_for("gradients")[0][5] == {}
+
+
+def test_who_changed_a_buffer_wrongly():
+    setting = Setting(nn.Sequential(linear(3, 2), nn.BatchNorm1d(2, dtype=np.float64)))
+    answer = {"running_mean": (np.array([1.0, 2.0]), np.zeros(2)), "running_var": None}
+    rows = [row(f"buffer.1.{name}", [1.0, 2.0], [1.0, 3.0]) for name in answer]
+    found = setting.step(*GIVEN, *rows, buffers=answer)
+    assert [each["blame"] for each in found.values()] == ["torch", "undecided"]
 
 
 def test_of_a_failing_tensor_the_three_entries_furthest_off_are_asked_about():
@@ -380,44 +415,58 @@ def test_of_a_failing_tensor_the_three_entries_furthest_off_are_asked_about():
     a = np.array([[0.0, 8.0, 3.0], [2.0, 6.0, 1.0]])
     allowed = np.array([[1.0, 8.0, 1.0], [1.0, 2.0, 1.0]])
     setting = Setting(linear())
-    given = np.ones((4, 3)), np.ones((4, 2))
 
     def asked(name, *judged):
-        setting.step(*given, row(name, *judged))
+        setting.step(*GIVEN, row(name, *judged))
         return setting.witness.asked_for("gradients")[0][5][name.partition(".")[2]]
 
-    assert asked("grad.weight", a, 0 * a, allowed) == [(0, 2), (1, 1), (1, 0)]
-    assert asked("grad.weight", a, 0 * a, None) == [(0, 1), (1, 1), (0, 2)]
+    b = np.array([[-4.0, -4.0, -4.0], [5.0, -4.0, 5.0]])  # moved with a, or opposite to it
+    a += b
+    assert asked("grad.weight", a, b, allowed) == [(0, 2), (1, 1), (1, 0)]
+    assert asked("grad.weight", a, b, None) == [(0, 1), (1, 1), (0, 2)]
     a[0, 1] = NAN
-    assert asked("grad.weight", a, 0 * a, allowed) == [(0, 1), (0, 2), (1, 1)]
+    assert asked("grad.weight", a, b, allowed) == [(0, 1), (0, 2), (1, 1)]
     assert asked("grad.bias", a[0, :1], a[0, :1] + 1, None) == [(0,)]
     assert asked("grad.bias", a[1], a[1], None) == [(0,)]  # a tensor that does not fail: its worst
     assert asked("grad.bias", a[:0, 0], a[:0, 0], None) == []
+    vacuous = row("grad.weight", 0 * b, 0 * b)
+    vacuous.row["verdict"] = "vacuous"
+    setting.step(*GIVEN, vacuous)
+    assert setting.witness.asked_for("gradients")[0][5]["weight"] == [(0, 0)]
 
 
 def test_a_loss_that_is_no_scalar_is_asked_about_with_its_cotangent():
     setting = Setting(linear(), criterion=nn.MSELoss(reduction="none"))
-    given = np.ones((4, 3)), np.ones((4, 2))
-    setting.step(*given, *rows_of(["d_activation"]), draw=lambda shape: np.full(shape, 3.0))
-    dloss = setting.witness.asked_for("dprediction")[0][3]
-    np.testing.assert_array_equal(dloss, np.full((4, 2), 3.0))
+    options = {"draw": lambda shape: np.full(shape, 3.0), "dprediction": None}
+    setting.step(*GIVEN, *rows_of(["d_activation"]), **options)
+    (asked,) = setting.witness.asked_for("dprediction")
+    (as_a_module,) = (each for each in setting.witness.asked_for("gradients") if not each[2])
+    for dloss in (asked[3], as_a_module[4]):
+        np.testing.assert_array_equal(dloss, np.full((4, 2), 3.0), strict=True)
 
 
 def test_what_a_unit_did_not_get_is_not_asked_about():
     """A unit that torch's side does not run, or whose gradient autograd does not reach."""
     net = nn.Sequential(linear(3, 3), linear(3, 2))
     rows = rows_of(["activation.0", "grad.0.weight", "activation.1", "grad.1.weight"])
-    given = np.ones((4, 3)), np.ones((4, 2))
 
     def without(step):
         reached = step.passages["1"]._replace(dy=None)
         return step._replace(passages={"1": reached})
 
     setting = Setting(net)
-    setting.step(*given, *rows, change=without)
+    setting.step(*GIVEN, *rows, change=without)
     ((module, _, _),) = setting.witness.asked_for("output")
     assert module is net[1]
     assert setting.witness.asked_for("gradients") == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_witness_is_one_for_that_dtype_and_seed(dtype):
+    own = Run(linear(dtype=dtype), nn.MSELoss())
+    witness = testimony.Testimony(own, np.dtype(dtype), 5, True).witness
+    assert witness.dtype == (np.float64 if dtype == np.float32 else np.longdouble)
+    assert witness.generator.random() == np.random.default_rng(5).random()
 
 
 def test_how_much_was_asked():
@@ -493,9 +542,6 @@ def stepped(optimizer, clip=None, scheduler=None, **options):
     optimizer = optimizer(net)
     scheduler = scheduler and scheduler(optimizer)
     return Setting(net, optimizer=optimizer, clip=clip, scheduler=scheduler, **options)
-
-
-GIVEN = np.ones((4, 3)), np.ones((4, 2))
 
 
 def momentum(net):
@@ -620,7 +666,8 @@ def test_a_rate_is_what_the_schedule_has_after_that_step():
 
         def rates(scheduler, epochs, asked=asked):
             asked.append(epochs - handed_over)
-            assert scheduler is not setting.own.scheduler  # a copy of it as it was
+            assert scheduler is not setting.own.scheduler  # a copy of it as it was,
+            assert scheduler.optimizer is not setting.own.optimizer  # rates and all
             return [(0.25, 0.0)]
 
         found = setting.step(*GIVEN, row("lr.0", 0.5, 0.25), rates=rates)
@@ -667,25 +714,25 @@ def test_without_a_schedule_the_rate_is_the_one_handed_over():
 def test_a_residual_is_asked_about_around_what_is_inside():
     """Its output with the inner module's as it is on torch's side; to the answer about dx, which is
     that of the way around, the inner module's is added."""
-    net = nn.Residual(nn.Sequential(nn.Tanh(), linear(3, 3)))
-    setting = Setting(net)
+    net = nn.Residual(nn.Sequential(nn.Tanh(), linear(3, 3), nn.Sigmoid()))
+    setting = Setting(nn.Sequential(linear(3, 3), net))
     x, y = np.linspace(-1, 1, 12).reshape(4, 3), np.ones((4, 3))
-    rows = row("activation", y, y), row("d_x", y, 2 * y)
-    passages = {}
+    rows = row("activation.1", y, y), row("d_activation.0", y, 2 * y)
 
     def answers(*given):
-        inner = setting.taken.passages["module.0"].dx
+        inner = setting.taken.passages["1.module.0"].dx
         return {name: {(0, 0): (2 - inner[0, 0], 0.0)} for name in given[5]}
 
     found = setting.step(x, y, *rows, gradients=answers)
     passages = setting.taken.passages
-    *_, (module, theta, given) = setting.witness.asked_for("output")
+    ((module, theta, given),) = setting.witness.asked_for("output")
     assert module is net
     assert list(theta) == ["module"]
-    assert theta["module"] is passages["module.1"].y
-    assert given is x or np.array_equal(given, x)
+    assert theta["module"] is passages["1.module.2"].y
+    assert given is passages["1"].x
     assert list(setting.witness.asked_for("gradients")[-1][5]) == [""]  # no parameter of its own
-    assert (found["d_x"]["oracle"], found["d_x"]["blame"]) == (2, "manual")
+    assert found["d_activation.0"]["oracle"] == pytest.approx(2, rel=ULP)
+    assert found["d_activation.0"]["blame"] == "manual"
 
 
 def test_a_residual_of_nothing_has_its_input_twice():
