@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compare.trace import LBFGS, Run, units
+from compare.trace import LBFGS, Run, named_buffers, units
 from manual import nn
 from torch_ref import modules, twin, twins
 
@@ -16,7 +16,6 @@ class OneUnit(nn.Module):
 
     def __init__(self, net: Any) -> None:
         self.net = net
-        self.training = getattr(net, "training", True)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return self.net.forward(x)
@@ -31,7 +30,17 @@ class OneUnit(nn.Module):
         return self.net.named_parameters()
 
     def named_buffers(self):
-        return getattr(self.net, "named_buffers", lambda: iter(()))()
+        return named_buffers(self.net)
+
+
+class TorchOneUnit(torch.nn.Module):
+    """The same of a twin that `units` would take apart: its parameters keep their names."""
+
+    def __init__(self, built: torch.nn.Module) -> None:
+        super().__init__()
+        for kind in ("_parameters", "_buffers", "_modules"):
+            vars(self)[kind] = vars(built)[kind]
+        self.forward = built.forward
 
 
 def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[Run, Any]:
@@ -48,6 +57,8 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
     built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:
         own, built = own._replace(net=OneUnit(own.net)), given
+        if isinstance(built, modules.Sequential | modules.Residual):
+            built = TorchOneUnit(built)
     named = getattr(net, "named_modules", lambda: [("", net)])
     modes = {path: module.training for path, module in named() if hasattr(module, "training")}
     for path, module in built.named_modules():  # outside first: a part may be in another mode
@@ -109,7 +120,7 @@ def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None) -> None:
         raise ValueError(
             f"compare: the network's parameters are {shapes[0]}, the twin's {shapes[1]}"
         )
-    buffers = dict(getattr(net, "named_buffers", lambda: ())())
+    buffers = dict(named_buffers(net))
     theirs |= dict(built.named_buffers())
     for name, value in buffers.items():
         if name not in theirs or value.shape != tuple(theirs[name].shape):
@@ -126,6 +137,5 @@ def copy_values(target: Any, source: Any) -> None:
     """Put one copy of manual's network where another stands."""
     for (_, p), (_, q) in zip(target.named_parameters(), source.named_parameters(), strict=True):
         p.data[...] = q.data
-    buffers = (getattr(net, "named_buffers", lambda: ())() for net in (target, source))
-    for (_, b), (_, c) in zip(*buffers, strict=True):
+    for (_, b), (_, c) in zip(named_buffers(target), named_buffers(source), strict=True):
         b[...] = c

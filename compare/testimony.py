@@ -10,6 +10,7 @@ import torch
 
 from compare.judge import blame
 from compare.oracle import Witness
+from compare.oracle.witness import DRAWN
 from compare.trace import (
     LBFGS,
     RESIDUALS,
@@ -21,6 +22,7 @@ from compare.trace import (
     Unit,
     cotangent,
     dotted,
+    named_buffers,
     own_parameters,
     prediction_row,
     units,
@@ -76,17 +78,13 @@ class Testimony:
         self.witness, self.every = Witness(dtype, seed), every
         self.dtype, self.steps = dtype, 0
         self.scheduler = copy.deepcopy(own.scheduler)
-        self.states: dict[str, dict] = {}
-        self.options: list[dict] = []
         if own.optimizer is not None and not isinstance(own.optimizer, LBFGS):
             names = {id(p): name for name, p in own.net.named_parameters()}
             kept = own.optimizer.state_dict()["state"]
             groups = own.optimizer.param_groups
             self.options = [{k: v for k, v in g.items() if k != "params"} for g in groups]
             parameters = [p for group in groups for p in group["params"]]
-            self.states = {
-                names[id(p)]: copy.deepcopy(kept.get(k, {})) for k, p in enumerate(parameters)
-            }
+            self.states = {names[id(p)]: kept.get(k, {}) for k, p in enumerate(parameters)}
 
     def step(
         self,
@@ -104,8 +102,6 @@ class Testimony:
         certain(): row name → what is allowed for certain, as no side is accused on a probability.
         """
         self.steps += 1
-        if self.steps > 1:  # the same backwards as in the first step; a draw takes time
-            self.witness.drawn = 0
         self.theirs, self.certain = theirs, cache(certain)
         self.judged = {judged.row["name"]: judged for judged in rows}
         self.shapes = {f"grad.{n}": np.shape(p.data) for n, p in before.net.named_parameters()}
@@ -118,6 +114,12 @@ class Testimony:
         self._update(before)
         for judged in self.judged.values():
             self._structure(judged)
+
+    @property
+    def _drawn(self) -> int:
+        """How many entries of a gradient are asked about beside the worst: after the first step
+        none, as the backwards are the same and each takes time."""
+        return DRAWN if self.steps == 1 else 0
 
     @property
     def asked(self) -> str:
@@ -161,7 +163,7 @@ class Testimony:
             theta = {"module": inner_y}
         else:
             theta = {name: np.asarray(p.data) for name, p in module.named_parameters()}
-            theta |= dict(getattr(module, "named_buffers", lambda: ())())
+            theta |= dict(named_buffers(module))
         if self._wanted(unit.y) or self._misshapen(unit.y):
             self._whole(unit.y, self.witness.output(module, theta, passage.x))
         buffers = [name for name in theta if self._wanted(dotted("buffer", unit.path, name))]
@@ -177,6 +179,7 @@ class Testimony:
         found = self.witness.gradients(
             *(module, exact, theta, passage.x, passage.dy),
             {name: self._worst(row) for name, row in rows.items()},
+            self._drawn,
         )
         for name, row in rows.items():
             answers = found[name]
@@ -203,12 +206,14 @@ class Testimony:
             self._whole("loss", self.witness.loss(criterion, prediction, y))
         if self._wanted(row):
             dloss = cotangent(criterion, value, draw)
-            worst = self._worst(row)
-            found = self.witness.dprediction(criterion, prediction, y, dloss, worst)
+            worst, drawn = self._worst(row), self._drawn
+            found = self.witness.dprediction(criterion, prediction, y, dloss, worst, drawn)
             if found is None:  # a criterion of somebody's own: a module of the prediction
                 own, built = _OfPrediction(criterion, y), _TorchOfPrediction(exact, y)
                 dloss = np.ones(()) if dloss is None else dloss
-                found = self.witness.gradients(own, built, {}, prediction, dloss, {"": worst})[""]
+                found = self.witness.gradients(
+                    *(own, built, {}, prediction, dloss, {"": worst}), drawn
+                )[""]
             self._entries(row, found)
 
     def _update(self, before: Run) -> None:
@@ -244,16 +249,14 @@ class Testimony:
         """Of each group, what it was handed over with and the schedule's lr: an optimizer that
         changes its own is wrong. The lr is that of the group where it is the schedule's but for
         rounding, which the row of the lr is for."""
-        rates = None
+        now, scheduled = [group["lr"] for group in groups], [own["lr"] for own in self.options]
         if self.scheduler is not None:
             epochs = self.scheduler.last_epoch + self.steps - 1
             rates = self.witness.rates(self.scheduler, epochs)
-            if rates is None:  # nobody else knows it
-                rates = [(group["lr"], 0) for group in groups]
+            scheduled = now if rates is None else [rate for rate, _ in rates]  # nobody knows it
         found = []
-        for k, own in enumerate(self.options):
-            lr, right = groups[k]["lr"], own["lr"] if rates is None else rates[k][0]
-            near = abs(lr - right) <= 8 * self.steps * 2.0**-53 * max(lr, right, own["lr"])
+        for own, lr, right in zip(self.options, now, scheduled, strict=True):
+            near = abs(lr - right) <= 8 * self.steps * 2.0**-53 * max(right, own["lr"])
             found.append(own | {"lr": lr if near else right})
         return found
 
@@ -266,7 +269,7 @@ class Testimony:
         a, b = judged.manual.value, judged.torch.value
         with np.errstate(all="ignore"):
             share = np.abs(a.astype(np.float64) - b) / (self._e(judged) + np.finfo(float).tiny)
-        share = np.where(np.isfinite(share), share, np.inf).reshape(-1)
+        share = np.where(np.isfinite(share), share, np.inf).ravel()
         largest = np.argsort(-share, kind="stable")[: min(WORST, share.size)]
         found = [tuple(int(i) for i in np.unravel_index(k, a.shape)) for k in largest]
         return list(dict.fromkeys([own, *found]))
@@ -283,19 +286,17 @@ class Testimony:
         if answer is None or not self._wanted(name):
             return
         judged = self.judged[name]
-        value, error = (np.asarray(part, np.float64) for part in answer)
+        value, error = answer
         if value.shape != judged.torch.value.shape:
             return
         with np.errstate(all="ignore"):
             m, t = (side.value.astype(np.float64) for side in (judged.manual, judged.torch))
             e = self._e(judged)
             off = np.minimum(np.abs(m - value), np.abs(t - value)) / (2 * e + error)
-        indices = [] if judged.row["worst"] is None else [judged.row["worst"]]
-        if off.size and not np.isnan(off).all():
+        indices = self._worst(name)
+        if not np.isnan(off).all():
             k = np.unravel_index(int(np.nanargmax(off)), off.shape)
-            indices.append(tuple(int(i) for i in k))
-        if judged.row["verdict"] != "ok":
-            indices += self._worst(name)
+            indices.insert(1, tuple(int(i) for i in k))
         self._entries(name, {i: (value[i], error[i]) for i in dict.fromkeys(indices)})
 
     def _entries(self, name: str, answers: dict[Index, tuple[float, float]]) -> None:

@@ -19,7 +19,7 @@ Value = tuple[np.ndarray, np.ndarray]  # (value, error), elementwise
 Entry = tuple[float, float]
 
 SMALL = 4  # a tensor of so many entries is asked about in full
-DRAWN = 3  # entries drawn of a larger one, beside the worst, unless `drawn` is set
+DRAWN = 3  # entries drawn of a larger one, beside the worst
 NEARBY = (0.0, 3 * 2.0**-20, -5 * 2.0**-20)  # by what share of themselves values are moved
 BCE_FLOOR = 1.01e-12  # torch's BCELoss takes p (1 − p) for at least 1e-12 in its backward
 
@@ -29,8 +29,8 @@ class Witness:
 
     dtype: that of the pair, float32 or float64. The witness works in float64 for float32, and in
     longdouble for float64 (of the same precision on some machines: its errors are larger then).
-    seed: of the entries drawn. drawn: how many of a larger tensor, beside the worst. asked, of: how
-    many entries of gradients were asked about until now, and how many there were.
+    seed: of the entries drawn. asked, of: how many entries of gradients were asked about until now,
+    and how many there were.
 
     Everywhere: arrays are torch's values in any dtype, and are not changed; an answer is a pair
     (value, error), in the working dtype for whole arrays; where the value is not finite, has no
@@ -42,7 +42,6 @@ class Witness:
         self.dtype = np.dtype(np.float64 if dtype == np.float32 else np.longdouble)
         self.generator = np.random.default_rng(seed)
         self.asked = self.of = 0
-        self.drawn = DRAWN
 
     def output(self, module: Any, theta: Mapping, x: np.ndarray) -> Value | None:
         """(y, error), elementwise. module: manual's unit as it was before its forward (a copy);
@@ -80,12 +79,13 @@ class Witness:
         x: np.ndarray,
         dy: np.ndarray,
         wanted: Mapping[str, list[Index]],
+        drawn: int = DRAWN,
     ) -> dict[str, dict[Index, Entry]]:
         """{name: {index: (value, error)}} of dLoss/d<name>, where "" is x and else a name of theta.
 
-        wanted: name → the indices that have to be among the entries; a random draw joins them (all
-        entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`, and
-        built is the twin in float64 as it was before its forward. A Residual's x is asked
+        wanted: name → the indices that have to be among the entries; so many `drawn` at random join
+        them (all entries of a tensor of at most 4). dy: dLoss/dy. Arguments else as for `output`,
+        and built is the twin in float64 as it was before its forward. A Residual's x is asked
         about on its way around the inner module: what comes back through that is to be added.
 
         Without a definition these are differences of manual's forward, where it computes in the
@@ -99,7 +99,7 @@ class Witness:
         found = {}
         for name, worst in wanted.items():
             at = theta[name] if name else x
-            entries = self._entries(at.shape, worst)
+            entries = self._entries(at.shape, worst, drawn)
             if definitions.base(type(module)) is nn.Step or at.dtype.kind != "f":
                 # Flat, or nothing to differentiate.
                 found[name] = dict.fromkeys(entries, (0.0, 0.0))
@@ -147,8 +147,9 @@ class Witness:
         target: np.ndarray,
         dloss: np.ndarray | None,
         worst: list[Index],
+        drawn: int = DRAWN,
     ) -> dict[Index, Entry] | None:
-        """{index: (value, error)} of dLoss/dprediction for these indices and a random draw. dloss:
+        """{index: (value, error)} of dLoss/dprediction for these indices and some drawn. dloss:
         the cotangent, as criterion.backward takes it. None without a definition."""
         p, target = self._up(prediction), self._up(target)
         terms = losses.loss_terms(criterion, (p, target))
@@ -159,7 +160,7 @@ class Witness:
             cotangent = np.expand_dims(cotangent, losses.axis(p))
         cotangent = np.broadcast_to(cotangent, p.shape)
         apart, found = losses.row_by_row(criterion, p), {}
-        for index in self._entries(p.shape, worst):
+        for index in self._entries(p.shape, worst, drawn):
             if isinstance(criterion, nn.BCELoss) and not p[index] * (1 - p[index]) > BCE_FLOOR:
                 found[index] = np.nan, np.nan  # torch's floor, no derivative of the loss
                 continue
@@ -263,14 +264,14 @@ class Witness:
     def _cast(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: self._up(value) for name, value in theta.items()}
 
-    def _entries(self, shape: tuple[int, ...], worst: list[Index]) -> list[Index]:
-        """The worst, each once, and a random draw; all of a small tensor."""
+    def _entries(self, shape: tuple[int, ...], worst: list[Index], drawn: int) -> list[Index]:
+        """The worst, each once, and so many drawn at random; all of a small tensor."""
         size = math.prod(shape)
         flat = range(size)
         if size > SMALL:
-            flat = self.generator.choice(size, self.drawn, replace=False)
-        drawn = [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
-        entries = list(dict.fromkeys([tuple(int(i) for i in index) for index in worst] + drawn))
+            flat = self.generator.choice(size, drawn, replace=False)
+        others = [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
+        entries = list(dict.fromkeys([tuple(int(i) for i in index) for index in worst] + others))
         self.asked += len(entries)
         self.of += size
         return entries

@@ -4,7 +4,15 @@ from compare.trace.layerwise import layerwise_step
 from compare.trace.manual_side import StepError, manual_step
 from compare.trace.record import Draw, Run, Tensor, cotangent
 from compare.trace.torch_side import Passage, TorchStep, torch_step
-from compare.trace.unit import RESIDUALS, Unit, dotted, own_parameters, prediction_row, units
+from compare.trace.unit import (
+    RESIDUALS,
+    Unit,
+    dotted,
+    named_buffers,
+    own_parameters,
+    prediction_row,
+    units,
+)
 from compare.trace.update import LBFGS, lbfgs_state
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "layerwise_step",
     "lbfgs_state",
     "manual_step",
+    "named_buffers",
     "own_parameters",
     "prediction_row",
     "torch_step",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compare.trace.record import Draw, Run, Tensor, changed, cotangent, same
-from compare.trace.unit import Unit, dotted, own_parameters, units
+from compare.trace.unit import Unit, dotted, named_buffers, own_parameters, units
 from compare.trace.update import clip_rows, rate_rows, update_rows
 
 
@@ -97,8 +97,7 @@ def scalar(loss: float | np.floating, prediction: np.ndarray) -> np.ndarray:
 
 
 def buffer_rows(net: Any) -> list[Tensor]:
-    named = getattr(net, "named_buffers", lambda: ())
-    return [Tensor(f"buffer.{name}", "forward", b.copy()) for name, b in named()]
+    return [Tensor(f"buffer.{name}", "forward", b.copy()) for name, b in named_buffers(net)]
 
 
 def data(parameters: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -61,6 +61,11 @@ def own_parameters(module: Any) -> Iterator[tuple[str, Any]]:
     return iter(()) if isinstance(module, RESIDUALS) else module.named_parameters()
 
 
+def named_buffers(net: Any) -> Iterator[tuple[str, Any]]:
+    """(name, buffer); a network of one's own need not have any."""
+    return iter(getattr(net, "named_buffers", tuple)())
+
+
 def dotted(*parts: str) -> str:
     """dotted("grad", "0", "weight") = "grad.0.weight"; empty parts (a network that is a single
     module has the path "") are left out."""

@@ -134,16 +134,60 @@ def test_one_element_of_many_is_enough():
         assert (row["verdict"], row["worst"]) == ("mismatch", index)
 
 
+def test_values_are_judged_element_by_element():
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0 + 1e-9, 3.0 + 1e-8])
+    row = judge_values(a, b, np.array([0.0, 1e-10, 1e-7]))
+    assert row["verdict"] == "mismatch"
+    assert row["worst"] == (1,)
+    assert row["used"] == pytest.approx(10, rel=1e-6)
+    assert row["allowed"] == 1e-10
+    assert row["max_abs"] == pytest.approx(1e-8, rel=1e-6)
+    assert row["max_rel"] == pytest.approx(1e-8 / 3, rel=1e-6)
+    assert (row["manual"], row["torch"]) == (2.0, 2.0 + 1e-9)
+    assert judge_values(a, b, np.array([0.0, 1e-8, 1e-7]))["verdict"] == "ok"
+
+
+def test_units_in_the_last_place_are_those_of_the_dtype():
+    a = np.float32([1, 100])
+    b = np.nextafter(np.nextafter(a, np.float32(1e9)), np.float32(1e9))
+    assert judge_values(a, b, np.ones(2))["max_ulp"] == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_never_passes(bad):
+    ones = np.ones(3)
+    spoilt = np.array([1, bad, 1])
+    for a, b in ((spoilt, ones), (ones, spoilt), (spoilt, spoilt)):
+        row = judge_values(a, b, np.full(3, 1e9))
+        assert (row["verdict"], row["worst"]) == ("nonfinite", (1,))
+    assert judge_values(ones, ones + 1, np.full(3, abs(bad)))["verdict"] == "mismatch"
+
+
 def test_whole_numbers_are_compared_too():
     a, b = np.array(3), np.array(4)
     assert judge_values(a, a, np.zeros(()))["verdict"] == "ok"
     assert judge_values(a, b, np.zeros(()))["verdict"] == "mismatch"
 
 
+def test_where_torch_has_a_zero_the_relative_difference_is_nothing_or_infinite():
+    a, b = np.array([0.0, 3.0]), np.array([0.0, 2.0])
+    assert judge_values(a, b, None)["max_rel"] == 0.5
+    assert judge_values(a + 2, b, None)["max_rel"] == INF
+
+
+def test_a_value_that_is_not_finite_is_shown_and_nothing_else():
+    a, b = np.array([[1.0, 2.0], [INF, 3.0]]), np.array([[1.0, 2.0], [4.0, NAN]])
+    row = judge_values(a, b, None)
+    assert row == {"worst": (1, 0), "manual": INF, "torch": 4.0, "verdict": "nonfinite"}
+
+
 def test_nothing_in_a_tensor_is_nothing_wrong():
-    row = judge(1, tensor(np.zeros((0, 3))), tensor(np.zeros((0, 3))), None)
-    assert (row["verdict"], row["used"], row["worst"]) == ("ok", 0.0, None)
-    assert judge(1, tensor(np.zeros((0, 3))), tensor(np.zeros((0, 2))), None)["verdict"] == "shape"
+    nothing = tensor(np.zeros((0, 3)))
+    row = judge(1, nothing, nothing, None)
+    assert (row["verdict"], row["worst"]) == ("ok", None)
+    assert [row[name] for name in ("max_abs", "max_rel", "max_ulp", "used")] == [0.0] * 4
+    assert np.isnan(row["manual"])
+    assert judge(1, nothing, tensor(np.zeros((0, 2))), None)["verdict"] == "shape"
 
 
 def test_in_the_table_nobody_is_none():

@@ -223,6 +223,51 @@ def test_a_twin_of_known_modules_may_be_handed_over_too():
     assert compare(net, nn.MSELoss(), *data(np.float64, 4, 3), twin=torch_ref.twin(net)).passed
 
 
+class Whole:
+    """A network by hand that happens to be made of known modules."""
+
+    factor = 1
+
+    def __init__(self, net):
+        self.net = net
+
+    def named_parameters(self):
+        return self.net.named_parameters()
+
+    def forward(self, x):
+        return self.net.forward(x)
+
+    def backward(self, dy):
+        return self.factor * self.net.backward(dy)
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, nn.Residual])
+def test_a_network_by_hand_may_have_a_twin_that_could_be_taken_apart(kind, only):
+    net = kind(linear(4, 4))
+    own, theirs = Whole(net), torch_ref.twin(net)
+    options = {"optimizer": optim.SGD(net.parameters(), lr=0.1, momentum=0.9), "twin": theirs}
+    comparison = compare(own, nn.MSELoss(), *data(), **options, steps=3)
+    assert comparison.passed, comparison
+    name = next(name for name, _ in net.named_parameters())
+    rows = ["x", "activation", "loss", "d_activation", f"grad.{name}"]
+    assert list(comparison.frame["name"])[:5] == rows
+    assert comparison.frame.oracle[comparison.frame["name"] == "d_x"].notna().all()
+    own.factor = 1.01
+    assert only(compare(own, nn.MSELoss(), *data(), twin=theirs))[::2] == ("d_x", "manual")
+
+
+def test_a_residual_is_judged_part_by_part_where_its_twin_is_one_too():
+    net = nn.Residual(nn.Sequential(linear(4, 4), nn.Residual(nn.Sequential(nn.Tanh()))))
+    inner = torch.nn.Sequential(torch.nn.Tanh())
+    inner = torch.nn.Sequential(torch.nn.Linear(4, 4), torch_ref.modules.Residual(inner))
+    theirs = torch_ref.modules.Residual(inner)
+    comparison = compare(net, nn.MSELoss(), *data(), twin=theirs)
+    assert comparison.passed, comparison
+    expected = ["module.0", "module.1.module.0", "module.1", ""]
+    names = [f"activation.{path}".rstrip(".") for path in expected]
+    assert [n for n in comparison.frame["name"] if n.startswith("activation")] == names
+
+
 # What must be rejected, and what does not fit.
 
 
