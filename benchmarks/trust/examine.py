@@ -21,7 +21,7 @@ CHECKERS = ("handgrad", "assert_close", "allclose", "gradcheck")
 CORRECT, DEAD = "correct", "zero on both"
 # Every so manyth network: gradcheck, which is slow, gets it; the errors that are found always or
 # never are planted in it; it runs with two threads.
-GRADCHECKED, OFTEN, THREADED = 10, 25, 20
+GRADCHECKED, OFTEN, THREADED = 20, 25, 20
 PIECE = 20
 WAITING = "OMP_WAIT_POLICY"
 
