@@ -497,7 +497,7 @@ def test_a_false_alarm_is_listed_and_makes_the_exit_status_1(handgrad, found, tm
     status, out, err = handgrad("trust", "--seed", 5, "--networks", 3)
     assert status == 1
     assert "correct, float32: wrong; handgrad trust --seed 5 --only 0" in err
-    assert "1 of 3" in out
+    assert "1/3" in out
     (path,) = (tmp_path / "results").iterdir()
     frame = pd.read_csv(path)
     assert list(frame.checker) == [c for c in SIDES for _ in range(2)]
@@ -512,7 +512,7 @@ def test_all_as_it_should_be_is_exit_status_0(handgrad, found):
     status, out, err = handgrad("trust")
     assert status == 0, err
     assert "only" not in err
-    assert "0 of 3" in out
+    assert "0/3" in out
 
 
 def test_formats(handgrad, found):
@@ -568,7 +568,7 @@ def test_every_network_is_examined_once_and_told_of(monkeypatch):
     told = []
     rows = [f for piece in examine.examine_all(0, 50, 1, told.append) for f in piece]
     assert sorted(f.number for f in rows) == sorted([*range(50)] * 2)
-    assert told == ["0 of 50", "20 of 50", "40 of 50", "48 of 50", "50 of 50"]
+    assert told == ["0 of 50", "20 of 50", "40 of 50", "50 of 50"]
 
 
 def test_two_processes_find_what_one_does(monkeypatch):
