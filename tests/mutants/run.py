@@ -14,8 +14,9 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
+from functools import partial
 from itertools import accumulate, zip_longest
 from pathlib import Path
 
@@ -92,31 +93,46 @@ class Tests:
         self.items = {item.nodeid: item for item in self.session.items}
 
     def in_order(self, mutant: str, names: Iterable[str]) -> list[str]:
-        """Those most likely to fail first: some cases of each test of the files that are named for
-        the mutant's, a case of each other test, and so on; quick ones before slow."""
+        """Those most likely to fail first: what killed most mutants of this file until now; then
+        some cases of each test of the files that are named for it, a case of each other test, and
+        so on; quick ones before slow."""
         _, *package, module = mutant.partition(".x")[0].split(".")
         homes = {f"test_{'_'.join(own)}.py" for own in ([module], package, [*package, module])}
-        cases = Counter()
+        cases, killed = Counter(), Counter(killers(mutant).read_text().splitlines())
 
-        def place(name: str) -> tuple[int, bool]:
+        def place(name: str) -> tuple[int, int, bool]:
             file, _, test = name.partition("[")[0].rpartition("/")[2].partition("::")
             cases[file, test] += 1
             at_home = file in homes
-            return cases[file, test] // (CASES if at_home else 1), not at_home
+            return -killed[name], cases[file, test] // (CASES if at_home else 1), not at_home
 
         seconds = state().duration_by_test
         ordered = sorted(sorted(names, key=seconds.get), key=place)
         before = accumulate((seconds[name] for name in ordered), initial=0)
         return [name for name, passed in zip(ordered, before, strict=False) if passed < LIMIT]
 
-    def run(self, names: Iterable[str]) -> int:
-        """0 where all pass, 1 after the first that fails."""
+    def run(self, names: Iterable[str], kill: Callable[[str], object] = id) -> int:
+        """0 where all pass, 1 after the first that fails, which kill() is told."""
         chosen = [self.items[name] for name in names]
         for item, after in zip_longest(chosen, chosen[1:]):
             self.session.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
             if self.session.testsfailed:
+                kill(item.nodeid)
                 return 1
         return 0
+
+
+def killers(mutant: str) -> Path:
+    """Where the tests are listed, one a line, that killed mutants of that file."""
+    path = Path("..", "killers", mutant.partition(".x")[0])
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
+
+
+def note(path: Path, name: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{name}\n")
 
 
 def collect_tests_once() -> None:
@@ -130,7 +146,8 @@ def collect_tests_once() -> None:
                 arguments = own.pytest_add_cli_args + own.pytest_add_cli_args_test_selection
                 collected = Tests(arguments)
             if mutant_name:
-                return collected.run(collected.in_order(mutant_name, tests))
+                ordered = collected.in_order(mutant_name, tests)
+                return collected.run(ordered, partial(note, killers(mutant_name)))
             # mutmut wants to see that tests pass, and that they fail where they should.
             cases = {name.partition("[")[0]: name for name in collected.items}
             return run_in_fork(collected.run, cases.values())
