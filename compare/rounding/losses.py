@@ -40,7 +40,7 @@ class _Elementwise(NamedTuple):
     and of the sum."""
 
     # Of a convex loss l(z, y): l and s = ∂l/∂z at z ± E(z) show how far they can move. Their own
-    # rounding, both functions of (criterion, r, z, y, l, s), is absolute.
+    # rounding, functions of (criterion, r, z, y, l) and (criterion, r, z, y, s), is absolute.
     loss_rounding: Callable
     slope_rounding: Callable
     low: float = -np.inf  # where z ends
@@ -54,15 +54,15 @@ class _Elementwise(NamedTuple):
             point = torch.tensor(at).requires_grad_()
             value = each(point, target)
             (slope,) = torch.autograd.grad(value, point, torch.ones_like(value))
-            return value.detach().numpy(), slope.numpy(force=True)
+            return value.detach().numpy(), slope.numpy()
 
         low, high = np.maximum(z - ez, self.low), np.minimum(z + ez, self.high)
         loss, s = f(z)
         around = [f(at) for at in (low, high)]
         eloss = np.max([np.abs(other - loss) for other, _ in around], axis=0)
         es = np.max([np.abs(other - s) for _, other in around], axis=0)
-        eloss = eloss + self.loss_rounding(criterion, r, z, y, loss, s)
-        es = es + self.slope_rounding(criterion, r, z, y, loss, s)
+        eloss = eloss + self.loss_rounding(criterion, r, z, y, loss)
+        es = es + self.slope_rounding(criterion, r, z, y, s)
         if criterion.reduction == "none":
             return r.flushed(eloss), r.flushed((es + 2 * r.u * (np.abs(s) + es)) * np.abs(dloss))
         n = max(1, z.size) if criterion.reduction == "mean" else 1
@@ -75,7 +75,7 @@ def _weight(criterion) -> np.ndarray | float:
     return 1.0 if criterion.weight is None else np.abs(criterion.weight.numpy())
 
 
-def _bce(criterion, r, z, y, loss, s):
+def _bce(criterion, r, z, y, loss):
     """−y log p − (1 − y) log(1 − p), both logarithms from −100."""
     with np.errstate(divide="ignore"):
         parts = np.abs(y * np.maximum(np.log(z), -100))
@@ -89,7 +89,7 @@ def _bce_logits_parts(criterion, y) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return np.abs(pos_weight * y), np.abs(1 - y), 1 + np.abs((pos_weight - 1) * y)
 
 
-def _bce_logits(criterion, r, z, y, loss, s):
+def _bce_logits(criterion, r, z, y, loss):
     """(1 − y) z + (1 + (pos_weight − 1) y) (log1p(e^−|z|) + max(−z, 0))."""
     t, rest, factor = _bce_logits_parts(criterion, y)
     inner = np.log1p(np.exp(-np.abs(z))) + np.maximum(-z, 0)
@@ -97,7 +97,7 @@ def _bce_logits(criterion, r, z, y, loss, s):
     return _weight(criterion) * (rounded + (t + rest) * r.tiny)  # log1p(e^−|z|) may come out as 0
 
 
-def _bce_logits_slope(criterion, r, z, y, loss, s):
+def _bce_logits_slope(criterion, r, z, y, s):
     """(t + 1 − y) σ − t, t = pos_weight y; without pos_weight σ − y."""
     t, rest, _ = _bce_logits_parts(criterion, y)
     sigma = np.exp(-np.logaddexp(0, -z))
@@ -109,11 +109,11 @@ def _bce_logits_slope(criterion, r, z, y, loss, s):
 
 loss_rule.register(
     torch.nn.L1Loss,
-    _Elementwise(lambda criterion, r, z, y, loss, s: 2 * r.u * loss, lambda *args: 0.0),
+    _Elementwise(lambda criterion, r, z, y, loss: 2 * r.u * loss, lambda *args: 0.0),
 )
 loss_rule.register(
     torch.nn.BCELoss,
-    _Elementwise(_bce, lambda criterion, r, z, y, loss, s: 8 * r.u * np.abs(s), 0.0, 1.0),
+    _Elementwise(_bce, lambda criterion, r, z, y, s: 8 * r.u * np.abs(s), 0.0, 1.0),
 )
 loss_rule.register(torch.nn.BCEWithLogitsLoss, _Elementwise(_bce_logits, _bce_logits_slope))
 

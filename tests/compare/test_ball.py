@@ -177,6 +177,12 @@ def test_a_limit_holds_for_either_side():
     np.testing.assert_array_equal(within.value, value)
 
 
+def test_one_error_may_be_that_of_all_elements():
+    ball = Ball(np.ones((2, 3)), 0.5, SINGLE)
+    np.testing.assert_array_equal(ball.e, np.full((2, 3), 0.5))
+    np.testing.assert_array_equal(Ball(np.array(2.0), 0.5, SINGLE).e, 0.5)
+
+
 def test_what_underflows_may_be_lost():
     """10⁻³⁰ · 10⁻³⁰ is 0 in float32, and so are the products by numbers and the quotients."""
     a, b = (Ball(np.array([v]), np.zeros(1), SINGLE) for v in (1e-30, 1e30))

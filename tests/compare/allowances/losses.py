@@ -24,7 +24,7 @@ def of(
 ) -> Iterator[tuple[str, Rows]]:
     """by_row: the loss's shape where it is not reduced."""
     none = criterion.reduction == "none"
-    dloss = 0.2 + wave(*by_row, phase=1) if none else np.array(1.0)
+    dloss = 0.2 + wave(*by_row, phase=1) if none else np.array(0.7)
     for kind, (r, size) in FORMATS.items():
         eloss, edz = loss_rule(criterion, r, z, errors(size, *z.shape), y, np.asarray(dloss))
         yield f"{name}, {criterion.reduction}; {kind}", {"loss": eloss, "dz": edz}

@@ -77,7 +77,10 @@ def clipped(**clips: Callable) -> Iterator[tuple[str, Rows]]:
     for name, clip in clips.items():
         for of, (r, size) in FORMATS.items():
             gradients = [ball(r, size, 5, 8), ball(r, size, 4, phase=2)]
+            if name == "unknown":  # a single one, with errors as large as itself
+                gradients = [Ball(wave(5, 8), errors(0.3, 5, 8), r)]
             norm, found = clip_rule(clip, gradients)
+            assert all(result.r == r for result in found)
             rows = {} if norm is None else both("norm", norm)
             for k, gradient in enumerate(found):
                 rows |= both(f"clipped {k}", gradient)
@@ -92,13 +95,14 @@ CLIP_NORM = partial(
     doubtful=partial(
         clip_grad_norm_, max_norm=float(np.linalg.norm(np.r_[wave(40), wave(4, phase=2)]))
     ),
-    single=partial(clip_grad_norm_, max_norm=2.3),
+    unknown=partial(clip_grad_norm_, max_norm=2.3),
     sums=partial(clip_grad_norm_, max_norm=2.3, norm_type=1.0),
     largest=partial(clip_grad_norm_, max_norm=0.5, norm_type=np.inf, error_if_nonfinite=True),
 )
 CLIP_VALUE = partial(
     clipped,
     some=partial(clip_grad_value_, clip_value=0.5),
+    unknown=partial(clip_grad_value_, clip_value=0.5),
     none=partial(clip_grad_value_, clip_value=3.0),
     all=partial(clip_grad_value_, clip_value=0.0),
 )
