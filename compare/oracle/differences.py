@@ -83,7 +83,7 @@ class _Ladders:
         self.f, self.at, self.index, self.noise_of = f, np.array(at), index, noise
         self.x, self.eps = self.at[index], np.finfo(at.dtype).eps
         y = np.asarray(f(self.at))
-        self.cotangent = np.broadcast_to(np.asarray(cotangent, at.dtype), y.shape)
+        self.cotangent = np.broadcast_to(cotangent, y.shape)
         self.counts = self.cotangent != 0
         self.weights = self.cotangent[self.counts]
         self.sizes = np.abs(self.weights)
