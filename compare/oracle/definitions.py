@@ -114,7 +114,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 @_definition.register
 def _log_sigmoid(module: nn.LogSigmoid) -> Definition:
     """−log(e^0 + e^−x)."""
-    return _elementwise(lambda x: -np.logaddexp(0 * x, -x))
+    return _elementwise(lambda x: -np.logaddexp(0, -x))
 
 
 @_definition.register
@@ -163,7 +163,7 @@ def _softplus(module: nn.Softplus) -> Definition:
 
     def f(x: np.ndarray) -> np.ndarray:
         t = module.beta * x
-        return np.where(t > module.threshold, x, np.logaddexp(0 * t, t) / module.beta)
+        return np.where(t > module.threshold, x, np.logaddexp(0, t) / module.beta)
 
     return _elementwise(f)
 

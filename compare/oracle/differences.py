@@ -83,7 +83,7 @@ class _Ladders:
         self.f, self.at, self.index, self.noise_of = f, np.array(at), index, noise
         self.x, self.eps = self.at[index], np.finfo(at.dtype).eps
         y = np.asarray(f(self.at))
-        self.cotangent = np.broadcast_to(np.asarray(cotangent, at.dtype), y.shape)
+        self.cotangent = np.broadcast_to(cotangent, y.shape)
         self.counts = self.cotangent != 0
         self.weights = self.cotangent[self.counts]
         self.sizes = np.abs(self.weights)
@@ -164,7 +164,7 @@ class _Ladders:
                 ladder = []
                 continue
             ladder = [*ladder, level][-ORDERS[-1] :]
-            candidates = [self._extrapolated(ladder, n) for n in ORDERS if n <= len(ladder)]
+            candidates = [_extrapolated(ladder, n, self.eps) for n in ORDERS if n <= len(ladder)]
             if not candidates:
                 continue
             near = min(candidates, key=lambda c: c.error)
@@ -193,24 +193,25 @@ class _Ladders:
                 apart = max(apart, np.abs(level.slope - weights @ found.slopes).sum())
         return apart
 
-    def _extrapolated(self, ladder: list[_Level], n: int) -> _Found:
-        """From the last n steps, beside the last n − 1 and the n − 1 before the last."""
-        slopes = np.array([level.slope for level in ladder[-n:]])
-        gaps = np.array([level.gap for level in ladder[-n:]])
-        noises = np.array([level.noise for level in ladder[-n:]])
-        even, odd = _weights(n, self.at.dtype)
-        shorter, _ = _weights(n - 1, self.at.dtype)
-        value = even @ slopes
-        differ = max(
-            np.abs(value - shorter @ slopes[1:]).sum(), np.abs(value - shorter @ slopes[:-1]).sum()
-        )
-        gap = np.abs(odd @ gaps).sum()
-        size = np.abs(value).sum()
-        rounding = (np.abs(even) @ noises).sum()
-        rounding += self.eps * (4 + np.sqrt(value.size)) * size
-        explained = rounding + 2 * (np.abs(odd) @ noises).sum()
-        error = differ + gap + rounding
-        return _Found(value.sum(), error, explained, size, 0, ladder[-1].h, slopes)
+
+def _extrapolated(ladder: list[_Level], n: int, eps: float) -> _Found:
+    """From the last n steps, beside the last n − 1 and the n − 1 before the last."""
+    slopes = np.array([level.slope for level in ladder[-n:]])
+    gaps = np.array([level.gap for level in ladder[-n:]])
+    noises = np.array([level.noise for level in ladder[-n:]])
+    even, odd = _weights(n, slopes.dtype)
+    shorter, _ = _weights(n - 1, slopes.dtype)
+    value = even @ slopes
+    differ = max(
+        np.abs(value - shorter @ slopes[1:]).sum(), np.abs(value - shorter @ slopes[:-1]).sum()
+    )
+    gap = np.abs(odd @ gaps).sum()
+    size = np.abs(value).sum()
+    rounding = (np.abs(even) @ noises).sum()
+    rounding += eps * (4 + np.sqrt(value.size)) * size
+    explained = rounding + 2 * (np.abs(odd) @ noises).sum()
+    error = differ + gap + rounding
+    return _Found(value.sum(), error, explained, size, 0, ladder[-1].h, slopes)
 
 
 def _rounding_alone(found: _Found) -> bool:

@@ -119,7 +119,7 @@ def _bce_loss(criterion: nn.BCELoss) -> Callable:
     def f(p: np.ndarray, y: np.ndarray) -> tuple:
         yes = y * np.maximum(np.log(p), -100)
         no = (1 - y) * np.maximum(np.log1p(-p), -100)
-        w = _factor(criterion.weight, p)
+        w = _factor(criterion.weight)
         return -w * (yes + no), 8 * np.abs(w) * (np.abs(yes) + np.abs(no)), p.size
 
     return f
@@ -130,16 +130,16 @@ def _bce_with_logits_loss(criterion: nn.BCEWithLogitsLoss) -> Callable:
     """w (q y log(1 + e^−x) + (1 − y) log(1 + e^x))."""
 
     def f(x: np.ndarray, y: np.ndarray) -> tuple:
-        q, w = _factor(criterion.pos_weight, x), _factor(criterion.weight, x)
-        yes = _counted(q * y, np.logaddexp(0 * x, -x))
-        no = _counted(1 - y, np.logaddexp(0 * x, x))
+        q, w = _factor(criterion.pos_weight), _factor(criterion.weight)
+        yes = _counted(q * y, np.logaddexp(0, -x))
+        no = _counted(1 - y, np.logaddexp(0, x))
         return w * (yes + no), 8 * np.abs(w) * (np.abs(yes) + np.abs(no)), x.size
 
     return f
 
 
-def _factor(value: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-    return np.ones((), x.dtype) if value is None else np.asarray(value).astype(x.dtype)
+def _factor(value: np.ndarray | None) -> np.ndarray:
+    return np.asarray(1 if value is None else value)
 
 
 def _counted(factor: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def _wanted(criterion: Any, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     """What −log p_nc counts for, and what "mean" divides by: the weights of the classes wanted,
     or with probabilities as targets the number of positions."""
     one, classes, k = z.dtype.type(1), z.shape[axis(z)], axis(z)
-    weight = _factor(criterion.weight, z) * np.ones(classes, z.dtype)
+    weight = _factor(criterion.weight) * np.ones(classes, z.dtype)
     weight = weight.reshape(-1, *[1] * (z.ndim - k - 1))
     smoothing = getattr(criterion, "label_smoothing", 0)
     if isinstance(criterion, nn.CrossEntropyLoss) and y.shape == z.shape:

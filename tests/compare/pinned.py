@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-FILES = ("test_oracle_noise", "test_oracle_losses")
+FILES = ("test_differences", "test_oracle_noise", "test_oracle_losses", "test_oracle_witness")
 PINNED = Path(__file__).with_name("pinned.json")
 
 

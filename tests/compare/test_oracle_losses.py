@@ -287,8 +287,10 @@ def test_the_terms_of_some_rows_are_those_of_the_batch(name):
 
 def test_what_counts_for_nothing_may_be_infinite():
     log_p = np.array([[-np.inf, -0.5], [-0.25, -np.inf]])
+    f = loss_definition(nn.BCEWithLogitsLoss(reduction="none"))
     with np.errstate(invalid="ignore"):
         assert loss_definition(nn.NLLLoss())(log_p, np.array([1, 0])) == 0.375
+        assert f(np.array([np.inf, -np.inf]), np.array([1.0, 0.0])).tolist() == [0, 0]
     f = loss_definition(nn.BCELoss(reduction="none"))
     with np.errstate(divide="ignore"):
         assert f(np.array([0.0, 1.0, 1.0]), np.array([1.0, 0.5, 0.25])).tolist() == [100, 50, 75]

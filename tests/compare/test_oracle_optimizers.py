@@ -2,7 +2,9 @@
 
 import functools
 import itertools
+import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -189,3 +191,131 @@ class Warmup(optim.lr_scheduler.LRScheduler):
 
 def test_a_schedule_of_ones_own_has_no_closed_form():
     assert rates_after(Warmup(optim.SGD([nn.Parameter(np.ones(1))])), 3) is None
+
+
+# The same from the papers' formulas once more, with 50 digits: those of torch's documentation.
+
+
+def sgd(o, theta, g, state, t):
+    g = g + o["weight_decay"] * theta
+    if o["momentum"] == 0:
+        return theta - o["lr"] * g
+    b = g if t == 1 else o["momentum"] * state["b"] + (1 - o["dampening"]) * g
+    state["b"] = b
+    return theta - o["lr"] * (g + o["momentum"] * b if o["nesterov"] else b)
+
+
+def adam(o, theta, g, state, t):
+    if o["decoupled_weight_decay"]:
+        theta = theta - o["lr"] * o["weight_decay"] * theta
+    else:
+        g = g + o["weight_decay"] * theta
+    beta1, beta2 = o["betas"]
+    state["m"] = beta1 * state.get("m", 0) + mpmath.mpf(1 - beta1) * g
+    state["v"] = beta2 * state.get("v", 0) + mpmath.mpf(1 - beta2) * g**2
+    v = state["v"]
+    if o["amsgrad"]:
+        v = state["max"] = max(v, state.get("max", v))
+    v = mpmath.sqrt(v / (1 - beta2**t)) + o["eps"]
+    return theta - o["lr"] * state["m"] / (1 - beta1**t) / v
+
+
+def rmsprop(o, theta, g, state, t):
+    g = g + o["weight_decay"] * theta
+    state["v"] = o["alpha"] * state.get("v", 0) + mpmath.mpf(1 - o["alpha"]) * g**2
+    v = state["v"]
+    if o["centered"]:
+        state["a"] = o["alpha"] * state.get("a", 0) + mpmath.mpf(1 - o["alpha"]) * g
+        v = v - state["a"] ** 2
+    d = g / (mpmath.sqrt(v) + o["eps"])
+    if o["momentum"]:
+        d = state["b"] = o["momentum"] * state.get("b", 0) + d
+    return theta - o["lr"] * d
+
+
+def adagrad(o, theta, g, state, t):
+    g = g + o["weight_decay"] * theta
+    state["sum"] = state.get("sum", o["initial_accumulator_value"]) + g**2
+    lr = mpmath.mpf(o["lr"] / (1 + (t - 1) * o["lr_decay"]))
+    return theta - lr * g / (mpmath.sqrt(state["sum"]) + o["eps"])
+
+
+PAPERS = {"SGD": sgd, "Adam": adam, "AdamW": adam, "RMSprop": rmsprop, "Adagrad": adagrad}
+
+
+@pytest.mark.parametrize(("name", "k"), CASES)
+def test_an_update_has_all_digits(name, k):
+    kind, options = OPTIMIZERS[name]
+    theta = [1 / 3, -2 / 7, 5.0]
+    own = kind([nn.Parameter(np.array(theta))], **options[k])
+    group, state, states = own.param_groups[0], {}, [{}, {}, {}]
+    units = 60 * float(np.finfo(np.longdouble).eps)
+    with mpmath.workdps(50):
+        for t, g in enumerate(([1 / 7, -3 / 11, 10.0], [-2 / 3, 1e-3 / 7, 1 / 9]), start=1):
+            found = updated(own, group, np.array(theta), np.array(g), state)
+            for i, (before, slope, kept) in enumerate(zip(theta, g, states, strict=True)):
+                slope = mpmath.mpf(-slope if group["maximize"] else slope)
+                exact = PAPERS[name](group, mpmath.mpf(before), slope, kept, t)
+                own_digits = mpmath.mpf(float(found[i])) + float(found[i] - float(found[i]))
+                assert abs(own_digits - exact) <= units * max(1, abs(exact))
+            theta = found.astype(float).tolist()
+
+
+def test_options_are_pythons_floats():
+    """1 − τ in single precision would have 7 digits."""
+    p, g = nn.Parameter(np.ones(1)), np.array([1 / 3])
+    found = []
+    for number in (np.float32, lambda value: float(np.float32(value))):
+        own, state = optim.SGD([p], lr=0.1, momentum=0.9), {}
+        group = own.param_groups[0] | {"dampening": number(0.1)}
+        for _ in range(2):
+            value = updated(own, group, p.data, g, state)
+        found.append(value)
+    assert found[0] == found[1]
+
+
+def test_every_number_is_in_the_dtype_that_is_asked_for():
+    p = nn.Parameter(np.ones(2))
+    own, given = optim.Adam([p]), {"step": 3.0, "exp_avg": [0.5, 1.0], "exp_avg_sq": [1.0, 1.0]}
+    for dtype in (np.float32, np.float64, np.longdouble):
+        state = dict(given)
+        value = updated(own, own.param_groups[0], np.ones(2), np.ones(2), state, dtype)
+        assert {value.dtype, state["exp_avg"].dtype, state["exp_avg_sq"].dtype} == {np.dtype(dtype)}
+        assert (state["step"], type(state["step"])) == (4, int)
+        total, [found] = clipped(
+            functools.partial(optim.clip_grad_norm_, max_norm=1.0), [np.ones(2)], dtype
+        )
+        assert total.dtype == found.dtype == dtype
+        _, [found] = clipped(
+            functools.partial(optim.clip_grad_value_, clip_value=0.1), [np.ones(2)], dtype
+        )
+        assert found.dtype == dtype
+        rates = rates_after(optim.CosineAnnealingLR(own, 5), 2, dtype)
+        assert [rate.dtype for rate in rates] == [dtype]
+
+
+def test_norms_and_rates_have_all_digits():
+    eps, g = float(np.finfo(np.longdouble).eps), np.array([1 / 3, -2 / 7, 10 / 3])
+    with mpmath.workdps(50):
+        for p in (1.0, 1.5, 2.0, 3.0):
+            by_norm = functools.partial(optim.clip_grad_norm_, max_norm=0.3, norm_type=p)
+            total, [found] = clipped(by_norm, [g])
+            exact = sum(abs(mpmath.mpf(v)) ** p for v in g) ** (1 / mpmath.mpf(p))
+            assert abs(mpmath.mpf(float(total)) + float(total - float(total)) - exact) <= 20 * eps
+            exact = g[0] * mpmath.mpf(0.3) / (exact + mpmath.mpf("1e-6"))
+            digits = mpmath.mpf(float(found[0])) + float(found[0] - float(found[0]))
+            assert abs(digits - exact) <= 1e-21 + 20 * eps
+        own = optim.SGD([nn.Parameter(np.ones(1))], lr=0.3)
+        cosine = optim.CosineAnnealingLR(own, 7, 0.01)
+        [rate] = rates_after(cosine, 3)
+        exact = (
+            0.01 + (mpmath.mpf(0.3) - mpmath.mpf(0.01)) * (1 + mpmath.cos(3 * mpmath.pi / 7)) / 2
+        )
+        assert abs(mpmath.mpf(float(rate)) + float(rate - float(rate)) - exact) <= 4 * eps
+        [rate] = rates_after(optim.ExponentialLR(own, 0.9), 3)
+        exact = mpmath.mpf(0.3) * mpmath.mpf(0.9) ** 3
+        assert abs(mpmath.mpf(float(rate)) + float(rate - float(rate)) - exact) <= 4 * eps
+        [rate] = rates_after(optim.StepLR(own, 4, 0.7), 11)
+        exact = mpmath.mpf(0.3) * mpmath.mpf(0.7) ** 2
+        assert abs(mpmath.mpf(float(rate)) + float(rate - float(rate)) - exact) <= 4 * eps
+    assert math.isclose(rates_after(optim.StepLR(own, 4, 0.7), 12)[0], 0.3 * 0.7**3)

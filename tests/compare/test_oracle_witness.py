@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from compare.oracle import Witness
-from compare.oracle.witness import DRAWN, SMALL
+from compare.oracle.witness import DRAWN, SMALL, _answer
 from manual import nn, optim
+from tests.compare.pinned import assert_as_pinned
 from torch_ref import twin
 
 F8 = np.float64
@@ -393,3 +394,118 @@ def test_a_network_of_784_128_10_is_asked_in_time(dtype, limit):
         best = min(best, time.perf_counter() - start)
     assert witness.asked < 80 < 170_000 > witness.of > 150_000
     assert best < limit
+
+
+UNIT = np.finfo(np.longdouble).eps
+
+
+def update(**options):
+    return optim.RMSprop([nn.Parameter(np.ones(3))], lr=0.1, **options)
+
+
+def bounds():
+    """In units of roundoff of float64. Those of updates are of the 64 bits of a longdouble."""
+    witness, found, eps = Witness(np.float32), {}, np.finfo(float).eps
+    x = np.arange(12.0).reshape(3, 2, 2) - 4
+    module = nn.BatchNorm1d(2, momentum=0.25, dtype=F8)
+    theta = {
+        "running_mean": np.array([10.0, -0.5]),
+        "running_var": np.array([0.5, 300.0]),
+        "num_batches_tracked": np.array(3),
+    }
+    for name, given in (("x", x), ("x, rank 2", x[:, :, 0]), ("no x", x[:0])):
+        for key, (_, error) in witness.buffers(module, theta, given).items():
+            found[f"{key}, {name}"] = error / eps
+    found["output"] = witness.output(nn.Tanh(), {}, x)[1] / eps
+    # Without any rounding in fact: what is left is what there might have been.
+    theta = {"weight": np.array([[0.5, -2.0]]), "bias": np.array([0.25])}
+    linear = nn.Linear(2, 1, dtype=F8), theta, x[0, :1], x[1, :1, 1:]
+    for name, (module, theta, given, dy) in (
+        ("Identity", (nn.Identity(), {}, x[0], x[1])),
+        ("Linear", linear),
+    ):
+        wanted = {"": [], **{key: [] for key in theta}}
+        for key, entries in witness.gradients(module, None, theta, given, dy, wanted).items():
+            found[f"{name}, gradient of {key or 'x'}"] = [e / eps for _, e in entries.values()]
+    own = optim.SGD([{"params": [nn.Parameter(np.ones(1))], "lr": lr} for lr in (0.5, 0.25)])
+    rates = witness.rates(optim.ExponentialLR(own, 0.5), 2)
+    found["rates"] = [error / eps for _, error in rates]
+    if UNIT == 2.0**-63:
+        before, g = np.array([1.0, -2.0, 1e-3]), np.array([0.3, 0.7, -1e-5])
+        for name, options in (("plain", {}), ("momentum", {"momentum": 0.9, "centered": True})):
+            own, state = update(**options), {}
+            for step in range(2):
+                _, error = witness.updated(own, own.param_groups[0], before, g + step, state)
+                found[f"{name}, step {step}"] = (error / eps).astype(float)
+        by_norm = functools.partial(optim.clip_grad_norm_, max_norm=0.5)
+        (_, norm), clipped = witness.clipped(by_norm, [g, before[:2]])
+        found["norm"] = norm / eps
+        by_value = functools.partial(optim.clip_grad_value_, clip_value=0.5)
+        for name, each in (("norm", clipped), ("value", witness.clipped(by_value, [g])[1])):
+            found[f"clipped by {name}"] = np.concatenate([error for _, error in each]) / eps
+    return found
+
+
+@pytest.mark.skipif(UNIT != 2.0**-63, reason="longdouble has other digits here")
+def test_no_bound_has_become_wider():
+    found = bounds()
+    assert_as_pinned("test_oracle_witness", found)
+    # By hand: 8 + 2 √12 units of the larger of the old and the new, with x's size for a mean.
+    assert found["running_mean, x"][0] == pytest.approx((8 + 2 * np.sqrt(12)) * (10 + 5))
+    assert found["running_var, x"][1] == pytest.approx((8 + 2 * np.sqrt(12)) * 300)
+    assert found["rates"] == [0.5 * 1.25, 0.25 * 1.25]
+
+
+def test_the_error_of_a_value_by_what_a_lower_precision_makes_of_it():
+    """8 + √count units of the larger of before and after, and 32 times the difference, of which
+    a longdouble has the 2^−11th part."""
+    witness, ratio = Witness(np.float64), UNIT / np.finfo(float).eps
+    if ratio == 1:
+        pytest.skip("longdouble is float64 here")
+    value, start = np.array([3.0, -1.0]).astype(np.longdouble), np.array([-2.0, 5.0])
+    found = witness._scaled_error(value, 0, start)
+    assert found.astype(float) == pytest.approx(9 * UNIT * np.array([3, 5]), rel=1e-12)
+    found = witness._scaled_error(value, 0, start, 16)
+    assert found.astype(float) == pytest.approx(12 * UNIT * np.array([3, 5]), rel=1e-12)
+    found = witness._scaled_error(0 * value, np.array([1e-3, 2.0]), 0 * start)
+    assert found.astype(float) == pytest.approx(32 * ratio * np.array([1e-3, 2]), rel=1e-12)
+
+
+def test_the_dtypes_it_works_in():
+    witness = Witness(np.float32)
+    value, error = witness.updated(
+        *(own := update(), own.param_groups[0], np.ones(3, np.float32), np.ones(3, np.float32)), {}
+    )
+    assert value.dtype == error.dtype == np.longdouble
+    assert witness._up(np.arange(3)).dtype == np.arange(3).dtype
+    assert witness._up([0.5]).dtype == np.float64
+
+
+def test_an_answer_that_is_not_finite_is_none_and_changes_no_other():
+    value, error = _answer([1.0, np.inf, 3.0, np.nan], [0.1, 0.1, np.inf, 0.1])
+    np.testing.assert_array_equal(value, [1, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(error, [0.1, np.nan, np.nan, np.nan])
+
+
+def test_entries_that_are_asked_about():
+    witness = Witness(np.float32)
+    assert witness._entries((2, 2), [(1, 0)]) == [(1, 0), (0, 0), (0, 1), (1, 1)]
+    assert witness._entries((), []) == [()]
+    assert witness._entries((0, 3), []) == []
+    assert (witness.asked, witness.of) == (5, 5)
+    drawn = witness._entries((5,), [])
+    assert len(set(drawn)) == len(drawn) == DRAWN  # none twice
+    witness.drawn = 5
+    assert sorted(witness._entries((5,), [])) == [(k,) for k in range(5)]
+    assert (witness.asked, witness.of) == (5 + DRAWN + 5, 15)
+    found = Witness(np.float32, 7)._entries((40, 50), [(3, 4)])
+    flat = np.random.default_rng(7).choice(2000, DRAWN, replace=False)
+    assert found == [(3, 4)] + [divmod(int(k), 50) for k in flat]
+
+
+def test_where_torchs_floor_is_not_reached_there_is_an_answer():
+    """p (1 − p) counts for at least 1e-12: of a p of 1.02e-12 it is what it is."""
+    p = np.array([1.02e-12, 1.005e-12, 0.5])
+    found = Witness(np.float64).dprediction(nn.BCELoss(reduction="sum"), p, np.ones(3), None, [])
+    assert [bool(np.isnan(found[(k,)][0])) for k in range(3)] == [False, True, False]
+    assert found[(0,)][0] == pytest.approx(-1 / 1.02e-12)
