@@ -88,7 +88,7 @@ class Comparison:
             raise KeyError(f"explain: there is no tensor {name!r}{where}{hint}")
         failed = rows[~rows.verdict.isin(["ok", "vacuous"])]
         row = failed.iloc[0] if len(failed) else rows.iloc[-1]
-        return report.explain(row, self.reasons.get((int(row.step), name), ""))
+        return report.explain(row, self.reasons.get((int(row.step), name)))
 
     def __str__(self) -> str:
         failures = self.failures

@@ -112,7 +112,7 @@ def html(frame: pd.DataFrame, caption: str) -> str:
     return styled.set_properties(subset=(red, slice(None)), **{"background-color": PINK}).to_html()
 
 
-def explain(row: pd.Series, reason: str) -> str:
+def explain(row: pd.Series, reason: str | None) -> str:
     """Where a row's allowance comes from, its worst element, what the three witnesses say there,
     and what follows."""
     lines = [f"{row['name']}, step {row.step}: {row.stage}, {list(row['shape'])}, {row['dtype']}"]
@@ -134,7 +134,7 @@ def explain(row: pd.Series, reason: str) -> str:
     return "\n".join([*lines, f"  {'verdict':<11} {row.verdict}: {_conclusion(row)}"])
 
 
-def _reason(row: pd.Series, reason: str) -> list[str]:
+def _reason(row: pd.Series, reason: str | None) -> list[str]:
     how = "twice what rounding can do on one side"
     if row["name"].endswith(")"):  # "d_x (linear)": of what it is the rounding, the reason says
         how = "what rounding can do"

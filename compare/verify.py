@@ -108,7 +108,7 @@ def _result(
         "vacuous": int((frame.verdict == "vacuous").sum()),
         "used": float(used.max()),
         "worst": worst["name"],
-        "verdict": "ok" if len(frame) and not len(failed) else worst.verdict,
+        "verdict": worst.verdict if len(failed) else "ok",
         "detail": detail,
     }
 

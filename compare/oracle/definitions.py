@@ -42,7 +42,7 @@ def base(kind: type, registry: Any = None) -> type | None:
 
 @singledispatch
 def _definition(module: Any) -> Definition:
-    raise TypeError(f"no definition is known for {type(module).__name__}")
+    raise NotImplementedError  # `base` has seen to it
 
 
 def _elementwise(function: Callable[[np.ndarray], np.ndarray]) -> Definition:
@@ -154,7 +154,7 @@ def _gelu(module: nn.GELU) -> Definition:
 
 @_definition.register
 def _elu(module: nn.ELU) -> Definition:
-    return _elementwise(lambda x: np.where(x > 0, x, module.alpha * np.expm1(np.minimum(x, 0))))
+    return _elementwise(lambda x: np.maximum(x, 0) + module.alpha * np.expm1(np.minimum(x, 0)))
 
 
 @_definition.register
@@ -170,12 +170,12 @@ def _softplus(module: nn.Softplus) -> Definition:
 
 @_definition.register
 def _relu(module: nn.ReLU) -> Definition:
-    return _elementwise(lambda x: np.where(x > 0, x, 0 * x))
+    return _elementwise(lambda x: np.maximum(x, 0))
 
 
 @_definition.register
 def _leaky_relu(module: nn.LeakyReLU) -> Definition:
-    return _elementwise(lambda x: np.where(x > 0, x, module.negative_slope * x))
+    return _elementwise(lambda x: np.maximum(x, 0) + module.negative_slope * np.minimum(x, 0))
 
 
 @_definition.register
@@ -183,10 +183,8 @@ def _prelu(module: nn.PReLU) -> Definition:
     """x for x > 0, w_c x for x ≤ 0; the channels c are dimension 1."""
 
     def f(theta: Theta, x: np.ndarray) -> np.ndarray:
-        weight = theta["weight"]
-        if weight.size > 1 and x.ndim > 1:
-            weight = np.expand_dims(weight, tuple(range(1, x.ndim - 1)))
-        return np.asarray(np.where(x > 0, x, (weight if x.ndim else weight[0]) * x))
+        weight = np.expand_dims(theta["weight"], tuple(range(1, x.ndim - 1)))
+        return np.reshape(np.maximum(x, 0) + weight * np.minimum(x, 0), x.shape)
 
     return f
 
@@ -210,7 +208,7 @@ def _maxout(module: nn.Maxout) -> Definition:
 def _softmax(module: nn.Softmax) -> Definition:
     """e^(x_i) / Σ_j e^(x_j), of x less its largest."""
 
-    def f(theta: Theta, x: np.ndarray) -> np.ndarray:
+    def f(x: np.ndarray) -> np.ndarray:
         axis = class_axis(module.dim, x.ndim)
         e = np.exp(x - np.max(x, axis, keepdims=True, initial=-np.inf))
         return e / np.sum(e, axis, keepdims=True)
@@ -221,12 +219,12 @@ def _softmax(module: nn.Softmax) -> Definition:
 @_definition.register
 def _log_softmax(module: nn.LogSoftmax) -> Definition:
     """x_i − log Σ_j e^(x_j)."""
-    return _of_rank_1(lambda theta, x: log_softmax(x, class_axis(module.dim, x.ndim)))
+    return _of_rank_1(lambda x: log_softmax(x, class_axis(module.dim, x.ndim)))
 
 
-def _of_rank_1(f: Definition) -> Definition:
+def _of_rank_1(function: Callable[[np.ndarray], np.ndarray]) -> Definition:
     """A number alone (rank 0) is a row of one."""
-    return lambda theta, x: np.reshape(f(theta, np.atleast_1d(x)), x.shape)
+    return lambda theta, x: np.reshape(function(np.atleast_1d(x)), x.shape)
 
 
 def class_axis(dim: int | None, ndim: int) -> int:
@@ -295,7 +293,7 @@ def buffers_after(module: Any, theta: Theta, x: np.ndarray) -> Theta:
         return {name: theta[name] for name in names}
     count = count + 1
     if x.size:
-        n = x.size // x.shape[1]
+        n = math.prod(x.shape[::2])
         _, batch_variance, batch_mean = moments(x)
         share = 1 / int(count) if module.momentum is None else module.momentum
         mean = mean + share * (np.ravel(batch_mean) - mean)

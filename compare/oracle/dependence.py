@@ -29,7 +29,7 @@ def part(
     BatchNorm1d. All where the module is another."""
     kind = definitions.base(type(module))
     along_rows = kind in ROWWISE
-    if kind in (nn.Softmax, nn.LogSoftmax) and x.ndim > 1:
+    if kind in (nn.Softmax, nn.LogSoftmax) and x.ndim:
         along_rows = definitions.class_axis(module.dim, x.ndim) % x.ndim > 0
     if not name and along_rows and x.ndim > 1:
         row = slice(index[0], index[0] + 1)

@@ -81,7 +81,7 @@ def axis(prediction: np.ndarray) -> int:
 @singledispatch
 def _terms(criterion: Any) -> Callable:
     """f(prediction, target) → (terms before "mean" divides them, their units, the divisor)."""
-    raise TypeError(f"no definition is known for {type(criterion).__name__}")
+    raise NotImplementedError  # `base` has seen to it
 
 
 def _of_difference(function: Callable[[np.ndarray], np.ndarray]) -> Callable:

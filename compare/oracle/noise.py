@@ -4,6 +4,7 @@ In units of roundoff eps of the working dtype, where a correctly rounded operati
 elementary functions of libm and NumPy err by 1 or 2.
 """
 
+import math
 from functools import singledispatch
 from typing import Any
 
@@ -66,8 +67,7 @@ def _softplus(module: nn.Softplus, theta: Theta, x: np.ndarray, y: np.ndarray) -
     t = module.beta * x
     near = np.abs(t - module.threshold) < 1e-6 * (1 + abs(module.threshold))
     jump = np.log1p(np.exp(-np.abs(t))) / abs(module.beta) / np.finfo(x.dtype).eps
-    units = np.abs(y) * (8 + np.where(t < 0, np.abs(t), 0))
-    return units + np.where(near, jump, 0)
+    return np.abs(y) * (8 + np.maximum(-t, 0)) + np.where(near, jump, 0)
 
 
 @_units.register(nn.Softmax)
@@ -86,11 +86,10 @@ def row_units(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """
     z = x - np.max(x, axis, keepdims=True, initial=-np.inf)
     size, e = np.where(np.isfinite(z), np.abs(z), 0), np.exp(z)
-    total, count = np.sum(e, axis, keepdims=True), x.shape[axis]
-    spread = np.sum(e * size, axis, keepdims=True)
-    others = (sums(count) + 2) * np.where(total > 1, total - 1, 0) + spread
-    others = np.maximum(others, 8 * np.log1p(np.where(total > 1, total - 1, 0)))
-    return 8 + size + sums(count) + spread / np.maximum(total, 1), 4 * size + 4 * others
+    total = np.maximum(np.sum(e, axis, keepdims=True), 1)  # but of nothing it is 0
+    spread, addition = np.sum(e * size, axis, keepdims=True), sums(x.shape[axis])
+    others = (addition + 2) * (total - 1) + spread
+    return 8 + size + addition + spread / total, 4 * (size + others)
 
 
 @_units.register
@@ -103,7 +102,7 @@ def _batch_norm_1d(
     shifted = np.abs(y) + beta  # at least |γ x̂|
     if not from_batch(module, theta):
         return 8 * (shifted + beta)
-    n = max(x.size // max(x.shape[1], 1), 1)
+    n = math.prod(x.shape[::2])
     centred, variance, _ = moments(x)
     axes = (0, 2)[: x.ndim - 1]
     rest = np.mean(np.abs(centred), axes, keepdims=True) / np.sqrt(variance + module.eps)

@@ -56,7 +56,7 @@ def known(optimizer: Any) -> bool:
 
 @singledispatch
 def _updated(optimizer: Any, o: dict, theta: np.ndarray, g: np.ndarray, state: State):
-    raise TypeError(f"no formula is known for {type(optimizer).__name__}")
+    raise NotImplementedError  # `known` has seen to it
 
 
 @_updated.register
@@ -165,7 +165,7 @@ def rates_after(scheduler: Any, epochs: int, dtype: np.dtype = np.longdouble) ->
 
 @singledispatch
 def _rate(scheduler: Any, base: np.floating, epoch: np.floating) -> np.floating:
-    raise TypeError(f"no closed form is known for {type(scheduler).__name__}")
+    raise NotImplementedError  # `rates_after` has seen to it
 
 
 @_rate.register

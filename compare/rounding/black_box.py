@@ -169,7 +169,8 @@ def _kind(func: torch._ops.OpOverload) -> tuple[str, str]:
     if func in decomposition_table and (name in WRITTEN_OUT or name.endswith(BACKWARDS)):
         return "written out", name
     view = any(a.alias_info is not None and not a.alias_info.is_write for a in schema.returns)
-    if view or torch.Tag.nondeterministic_seeded in func.tags:
+    drawn = torch.Tag.nondeterministic_seeded in func.tags
+    if view or drawn or "empty" in name:  # in memory that nobody has written to stands anything
         return "as it is", name
     if torch.Tag.pointwise in func.tags:
         return "pointwise", name

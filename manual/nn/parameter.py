@@ -96,7 +96,6 @@ class Parameter:
     def to(self, dtype: np.dtype) -> None:
         """Convert value and gradient to `dtype`, into a buffer of this parameter's own."""
         data, grad = self.data.astype(dtype), self.grad
-        self._has_grad = False
         self._place(Flat(data.size, data.dtype), 0)
         self._data[...] = data
         if grad is not None:

@@ -12,6 +12,8 @@ from compare.lbfgs import lbfgs_bounds, lbfgs_witness
 from compare.propagation import Bounds
 from compare.trace import Run
 from manual import nn, optim
+from tests.compare.allowances import RTOL_OF_DRAWS, unchanged
+from tests.compare.allowances.steps import PROBED
 from torch_ref import twins
 
 EXACT = {"tolerance_grad": 0.0, "tolerance_change": 0.0}
@@ -181,3 +183,8 @@ def test_the_same_bounds_each_time():
     )
     for name, e in again.items():
         np.testing.assert_array_equal(e, bounds.bounds[name])
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_the_numbers_are_as_they_were(name):
+    unchanged("lbfgs", name, PROBED[name](), RTOL_OF_DRAWS)

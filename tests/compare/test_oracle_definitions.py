@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare.oracle.definitions import buffers_after, definition
+from compare.oracle.definitions import buffers_after, definition, moments
 from compare.oracle.losses import loss_definition
 from compare.oracle.noise import noise
 from compare.oracle.normal import normal_distribution
@@ -260,3 +260,53 @@ def test_a_class_of_ones_own_has_its_bases_definition_only_with_its_bases_twin()
     assert definition(Unknown()) is None
     assert definition(object()) is None
     assert loss_definition(nn.Criterion()) is None
+
+
+def test_channels_of_any_two_sizes_have_their_own_mean_and_variance():
+    """What rounding leaves in the mean of one, 0.1 + 0.1 + 0.1 over 3, is taken out."""
+    x = np.array([[0.1, 1e9, 1.0], [0.1, 1e9 + 1, 2.0], [0.1, 1e9 + 2, 6.0]])
+    centred, variance, mean = moments(x)
+    assert centred.tolist() == [[0, -1, -2], [0, 0, -1], [0, 1, 3]]
+    assert variance.tolist() == [[0, 2 / 3, 14 / 3]]
+    assert mean.tolist() == [[0.1, 1e9 + 1, 3]]
+    long = np.moveaxis(np.stack([x, x]), 1, 2)  # (2, 3, 3): the same, twice
+    for found, expected in zip(moments(long), (centred, variance, mean), strict=True):
+        assert np.array_equal(found[0], expected.T)
+
+
+@pytest.mark.parametrize("function", [nn.Softmax(-1), nn.LogSoftmax(-1)], ids=repr)
+def test_rows_far_from_0_and_from_each_other(function):
+    x = np.array([[0.0, 1.0], [5000.0, 5001.0], [-5000.0, -4999.0]])
+    y = definition(function)({}, x)
+    assert np.array_equal(y, y[[0, 0, 0]])
+    assert (np.exp(y) if isinstance(function, nn.LogSoftmax) else y).sum() == pytest.approx(3)
+
+
+def test_at_the_threshold_a_softplus_still_bends():
+    y = definition(nn.Softplus(2.0, 1.0))({}, np.array([0.5, 0.50001]))
+    assert y == pytest.approx([np.log1p(np.e) / 2, 0.50001], abs=1e-15)
+
+
+class Drawing:
+    """A generator that gives 0.4, then 0.39, then 0.4 …"""
+
+    drawn = 0
+
+    def random(self, shape):
+        self.drawn += 1
+        return np.full(shape, 0.4 if self.drawn % 2 else 0.39)
+
+
+def test_the_mask_is_the_next_one_of_the_module_whose_generator_stays():
+    module = nn.Dropout(0.4, np.random.default_rng(0))
+    module.generator = Drawing()
+    f = definition(module)
+    for shape in ((2,), (3,), (2,)):  # for each the first: 0.4 is not below 0.4
+        assert f({}, np.ones(shape)).tolist() == [1 / 0.6] * shape[0]
+    module = nn.Dropout(0.4, np.random.default_rng(0))
+    f, expected = definition(module), np.random.default_rng(0).random(8) >= 0.4
+    for _ in range(2):
+        assert (f({}, np.ones(8)) != 0).tolist() == expected.tolist()
+        assert (f({}, np.ones((4, 2))) != 0).ravel().tolist() == expected.tolist()
+    module(np.ones(8))
+    assert (f({}, np.ones((2, 4))) != 0).ravel().tolist() == expected.tolist()

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from compare.oracle import Witness
-from compare.oracle.losses import loss_definition, loss_terms
+from compare.oracle.losses import loss_definition, loss_terms, row_by_row
 from manual import nn
+from tests.compare.pinned import assert_as_pinned
 from torch_ref import twin
 
 N, C = 5, 4
@@ -195,3 +196,99 @@ def test_a_wrong_reduction_would_show():
     criterion.reduction = "sum"
     present = criterion.weight[target[target != 1]].sum()
     assert abs(f(prediction, target) / mean - present) <= 1e-12
+
+
+ANY = np.arange(24.0).reshape(4, 3, 2) % 7 - 2.5
+LOGITS = ANY[:, :, 0]
+SHARES = np.array([[0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [0.0, 0.75, 0.25], [0.5, 0.5, 0.0]])
+BETWEEN = np.array([[0.25, 0.5, 1e-9], [0.75, 1e-60, 0.125], [0.5, 0.5, 0.5], [0.9, 0.1, 0.3]])
+WEIGHT = np.array([0.5, 2.0, 3.0])
+PINS = {
+    "MSELoss": (nn.MSELoss, {}, LOGITS, SHARES),
+    "L1Loss": (nn.L1Loss, {}, LOGITS, SHARES),
+    "BCELoss": (nn.BCELoss, {}, BETWEEN, SHARES),
+    "BCELoss(weight)": (nn.BCELoss, {"weight": WEIGHT - 1}, BETWEEN, SHARES),
+    "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss, {}, LOGITS, SHARES),
+    "BCEWithLogitsLoss(weights)": (
+        nn.BCEWithLogitsLoss,
+        {"weight": WEIGHT - 1, "pos_weight": WEIGHT[::-1].copy()},
+        LOGITS,
+        1.5 * SHARES,
+    ),
+    "NLLLoss": (nn.NLLLoss, {"ignore_index": 1}, LOGITS, np.array([0, 1, 2, 2])),
+    "NLLLoss(weight), 3-D": (
+        nn.NLLLoss,
+        {"weight": WEIGHT},
+        ANY,
+        np.array([[0, 1], [2, -100], [1, 1], [0, 0]]),
+    ),
+    "CrossEntropyLoss": (nn.CrossEntropyLoss, {}, LOGITS, np.array([0, 1, 2, 2])),
+    "CrossEntropyLoss, one": (nn.CrossEntropyLoss, {}, LOGITS[1], np.array(2)),
+    "CrossEntropyLoss(weight), 3-D": (
+        nn.CrossEntropyLoss,
+        {"weight": WEIGHT, "label_smoothing": 0.25},
+        ANY,
+        np.array([[0, 1], [2, -100], [1, 1], [0, 0]]),
+    ),
+    "CrossEntropyLoss, probabilities": (
+        nn.CrossEntropyLoss,
+        {"weight": WEIGHT, "label_smoothing": 0.25},
+        LOGITS,
+        SHARES,
+    ),
+}
+
+
+def bounds():
+    """In units of roundoff."""
+    found = {}
+    for name, (kind, options, prediction, target) in PINS.items():
+        for reduction in ("none", "sum", "mean"):
+            criterion = kind(reduction=reduction, **options)
+            _, error = Witness(np.float32).loss(criterion, prediction, target)
+            found[f"{name}, {reduction}"] = error / np.finfo(float).eps
+            with np.errstate(all="ignore"):
+                _, noise = loss_terms(criterion)(prediction, target)
+            found[f"{name}, {reduction}, terms"] = noise / np.finfo(float).eps
+    for criterion in (nn.HalfSquaredError(), nn.SumSquaredError()):
+        _, error = Witness(np.float32).loss(criterion, LOGITS, SHARES)
+        found[type(criterion).__name__] = error / np.finfo(float).eps
+    return found
+
+
+def test_no_bound_has_become_wider():
+    found = bounds()
+    assert_as_pinned("test_oracle_losses", found)
+    # One by hand: 1 unit and 4 of each term; the sum of 12 terms, 2 + 2 √12 of their sizes.
+    size = ((LOGITS - SHARES) ** 2).sum()
+    assert found["MSELoss, sum"] == pytest.approx((5 + 2 + 2 * np.sqrt(12)) * size)
+
+
+def test_whose_rows_need_no_other():
+    assert row_by_row(nn.MSELoss(), LOGITS)
+    assert not row_by_row(nn.MSELoss(), LOGITS[0])
+    assert not row_by_row(nn.MSELoss(), LOGITS[0, 0])
+    assert row_by_row(nn.BCELoss(weight=WEIGHT), LOGITS)
+    assert not row_by_row(nn.BCELoss(weight=SHARES), LOGITS)
+    assert not row_by_row(nn.BCEWithLogitsLoss(pos_weight=SHARES), LOGITS)
+    assert row_by_row(nn.BCEWithLogitsLoss(pos_weight=SHARES), ANY)
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_the_terms_of_some_rows_are_those_of_the_batch(name):
+    kind, options, prediction, target = PINS[name]
+    criterion = kind(**options)
+    with np.errstate(all="ignore"):
+        terms, noise = loss_terms(criterion)(prediction, target)
+        if row_by_row(criterion, prediction):
+            some = loss_terms(criterion, (prediction, target))(prediction[1:3], target[1:3])
+            assert np.array_equal(some, (terms[1:3], noise[1:3]))
+
+
+def test_what_counts_for_nothing_may_be_infinite():
+    log_p = np.array([[-np.inf, -0.5], [-0.25, -np.inf]])
+    with np.errstate(invalid="ignore"):
+        assert loss_definition(nn.NLLLoss())(log_p, np.array([1, 0])) == 0.375
+    f = loss_definition(nn.BCELoss(reduction="none"))
+    with np.errstate(divide="ignore"):
+        assert f(np.array([0.0, 1.0, 1.0]), np.array([1.0, 0.5, 0.25])).tolist() == [100, 50, 75]

@@ -13,6 +13,8 @@ from compare.cases import Case, cases
 from compare.propagation import Bounds
 from compare.trace import Run, torch_step
 from manual import nn, optim
+from tests.compare.allowances import RTOL, RTOL_OF_DRAWS, unchanged
+from tests.compare.allowances.steps import PROPAGATED
 from torch_ref import twins
 
 CRITERIA = [
@@ -395,3 +397,9 @@ def test_twins_are_used_up_by_the_bounds_alone():
     )
     for name, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("name", PROPAGATED)
+def test_the_numbers_are_as_they_were(name):
+    rtol = RTOL_OF_DRAWS if name == "drawing" else RTOL
+    unchanged("propagation", name, PROPAGATED[name](), rtol)

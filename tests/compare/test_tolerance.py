@@ -17,6 +17,8 @@ from compare.sides import copy_values, go_on, torch_run
 from compare.tolerance import Tolerance
 from compare.trace import LBFGS, Run, layerwise_step, torch_step
 from manual import nn, optim
+from tests.compare.allowances import RTOL, RTOL_OF_DRAWS, unchanged
+from tests.compare.allowances.steps import TOLERATED
 
 U = 2.0**-24
 EXACT = ("Step", "ReLU", "Identity", "Flatten", "Maxout")  # in forward
@@ -255,3 +257,9 @@ def test_a_module_nobody_knows_is_a_black_box_that_covers_float32():
     frame = comparison.frame.set_index("name")
     assert 0 < frame.loc["activation"].allowed < 1e-4
     assert 0 < frame.loc["d_x"].allowed < 1e-4
+
+
+@pytest.mark.parametrize("name", TOLERATED)
+def test_the_numbers_are_as_they_were(name):
+    rtol = RTOL_OF_DRAWS if name == "drawing" else RTOL
+    unchanged("tolerance", name, TOLERATED[name](), rtol)

@@ -5,15 +5,17 @@ import inspect
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
-from rich.console import Console
 
-from compare import compare, verify
-from compare.cases import cases
+from compare import compare, homework, verify
+from compare.cases import Case, cases
 from compare.cases import optimizers as compare_cases
-from compare.show import coverage_table, homework_table, results_table
+from compare.comparison import Comparison
+from compare.judge import frame
 from compare.trace import Run, manual_step
 from manual import nn, optim
+from tests.compare.report_rows import BUG, IDLE, LOST, ROUNDING, SAME
 from torch_ref import optimizers, twin, twins
 
 NOT_RUN = {"Module", "Criterion", "Parameter", "Optimizer", "lr_scheduler"}  # bases, and a home
@@ -239,20 +241,166 @@ def test_an_optimizer_a_thousandth_off_fails(monkeypatch, name):
     assert set(failing(name, monkeypatch)) == {"float64", "float32"}
 
 
-def test_tables_show_the_failing_tensor(monkeypatch, capsys):
-    monkeypatch.setattr(nn.Tanh, "backward", lambda self, dy: dy)
-    Console(width=160).print(results_table(list(verify.verify(0, only=SOME)), 0))
-    out = capsys.readouterr().out
-    assert "10 not ok; Tanh() []" in out
-    assert "mismatch at d_x" in out
-    Console(width=80).print(homework_table())
-    out = capsys.readouterr().out
-    assert "1.0000066640624292" in out
-    assert "…" not in out
+# With a stand-in for what proves
 
 
-def test_the_list_fits_80_columns(capsys):
-    Console(width=80).print(coverage_table(verify.coverage(0), 0))
-    out = capsys.readouterr().out
-    assert all(name in out for name in PUBLIC)
-    assert "…" not in out
+def made_up(subject, options, ndim, **more):
+    x = np.zeros((2,) * ndim)
+    return Case(subject, options, nn.Tanh(), nn.MSELoss(), x, x, **more)
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """A list of what is called, and with what: `cases`, `compare` and homework.check are made up.
+    Of the second case one tensor fails, and another could not have failed."""
+    net = nn.Linear(2, 2)
+    optimizer = optim.SGD(net.parameters())
+    plan = [
+        made_up("Tanh", {}, 1),
+        made_up("StepLR", {"step_size": 2, "gamma": 0.5}, 3, optimizer=optimizer, steps=4)._replace(
+            scheduler=optim.StepLR(optimizer, 2), clip=print
+        ),
+        made_up("Tanh", {"slope": 1}, 2),
+    ]
+    calls = []
+
+    def drawn(dtype, generator):
+        calls.append(("cases", dtype, generator.integers(1000)))
+        return iter(plan)
+
+    def judged(*given, **options):
+        calls.append(("compare", given, options))
+        rows = [SAME, ROUNDING, IDLE]
+        if options.get("scheduler"):
+            rows = [IDLE, LOST, SAME, BUG]
+        return Comparison(frame(rows), "", {}, tuple(options["allow_vacuous"]))
+
+    def checked(name, dtype):
+        calls.append(("check", name, dtype))
+        errors = {"manual_error": [1e-16, 3e-16, 0.0], "torch_error": [2e-16, 1e-16, 0.0]}
+        verdicts = ["ok", "mismatch" if (name, dtype) == ("b", np.float32) else "ok", "ok"]
+        names = ["loss", "grad.0.bias", "d_x"]
+        return pd.DataFrame({"name": names, **errors, "allowed": 1e-15, "verdict": verdicts})
+
+    monkeypatch.setattr(verify, "cases", drawn)
+    monkeypatch.setattr(verify, "compare", judged)
+    monkeypatch.setattr(homework, "check", checked)
+    calls.append(plan)
+    return calls
+
+
+def test_what_is_asked_and_what_is_reported_of_a_case(stand_ins):
+    [plan], told = stand_ins, []
+    results = list(verify.verify(7, told.append, only={"StepLR", "Adam"}))
+    assert told == ["StepLR"] * 2
+    asked = [call[1:] for call in stand_ins[1:] if call[0] == "compare"]
+    case = plan[1]
+    options = {"optimizer": case.optimizer, "scheduler": case.scheduler, "clip": print}
+    options |= {"steps": 4, "seed": 7, "allow_vacuous": ["*"]}
+    for given, found in asked:
+        assert [id(v) for v in given] == [id(v) for v in (case.net, case.criterion, case.x, case.y)]
+        assert found == options
+    drawn = [call[1:] for call in stand_ins[1:] if call[0] == "cases"]
+    first = np.random.default_rng(7).integers(1000)
+    assert drawn == [(np.float64, first), (np.float32, first)]
+    details = [result.pop("detail") for result in results]
+    assert all(isinstance(detail, Comparison) for detail in details)
+    assert details[0] is not details[1]
+    expected = {"subject": "StepLR", "case": "StepLR(step_size=2, gamma=0.5) [2, 2, 2]"}
+    expected |= {"tensors": 4, "failed": 2, "vacuous": 1, "used": BUG["used"], "worst": "grad.w"}
+    assert results == [
+        {**expected, "dtype": dtype, "verdict": "missing"} for dtype in ("float64", "float32")
+    ]
+
+
+def test_what_is_reported_of_all_that_passes(stand_ins):
+    results = list(verify.verify(7, only=["Tanh"]))
+    shown = [(r["case"], r["dtype"], r["verdict"]) for r in results]
+    assert shown == [
+        (case, dtype, "ok")
+        for dtype in ("float64", "float32")
+        for case in ("Tanh() [2]", "Tanh(slope=1) [2, 2]")
+    ]
+    for r in results:
+        numbers = [r[k] for k in ("tensors", "failed", "vacuous", "used", "worst")]
+        assert numbers == [3, 0, 1, 0.254, "activation.1"]
+
+
+def test_what_is_asked_and_what_is_reported_of_the_homework(stand_ins):
+    told = []
+    results = list(verify.verify(7, told.append, only=["homework"]))
+    assert told == ["homework (a)", "homework (b)"] * 2
+    assert [call[1:] for call in stand_ins[1:] if call[0] == "check"] == [
+        (name, dtype) for dtype in (np.float64, np.float32) for name in "ab"
+    ]
+    asked = [call[1:] for call in stand_ins[1:] if call[0] == "compare"]
+    for ((net, criterion, x, y), options), (dtype, name) in zip(
+        asked, [(d, n) for d in (np.float64, np.float32) for n in "ab"], strict=True
+    ):
+        right, right_criterion, optimizer, right_x, right_y = homework.problem(name, dtype)
+        assert (str(net), str(criterion)) == (str(right), str(right_criterion))
+        np.testing.assert_array_equal(net[0].weight.data, right[0].weight.data)
+        np.testing.assert_array_equal(x, right_x)
+        np.testing.assert_array_equal(y, right_y)
+        assert {x.dtype, y.dtype, net[0].weight.dtype} == {np.dtype(dtype)}
+        given = options.pop("optimizer")
+        assert options == {"allow_vacuous": ["d_x"]}
+        assert given.defaults == optimizer.defaults
+        assert given.param_groups[0]["params"][0] is net[0].weight
+    shown = [(r["case"], r["dtype"], r["verdict"], r["worst"], r["failed"]) for r in results]
+    assert shown == [
+        (f"({name}){exact}", dtype, *of)
+        for dtype in ("float64", "float32")
+        for name in "ab"
+        for exact, of in [
+            (
+                ", exact",
+                ("mismatch", "grad.0.bias", 1)
+                if (name, dtype) == ("b", "float32")
+                else ("ok", "grad.0.bias", 0),
+            ),
+            ("", ("ok", "activation.1", 0)),
+        ]
+    ]
+    assert {r["subject"] for r in results} == {"homework"}
+    assert [r["used"] for r in results] == [pytest.approx(0.3, rel=1e-15), 0.254] * 4
+    assert [r["tensors"] for r in results] == [3, 3] * 4
+    assert [r["vacuous"] for r in results] == [0, 1] * 4
+    # Its text has all digits: the frame's, and the comparison's.
+    assert verify.detail_text(results[0]) == (
+        "       name           manual_error            torch_error                allowed verdict\n"
+        "       loss 9.9999999999999998e-17                  2e-16 1.0000000000000001e-15      ok\n"
+        "grad.0.bias 2.9999999999999999e-16 9.9999999999999998e-17 1.0000000000000001e-15      ok\n"
+        "        d_x                      0                      0 1.0000000000000001e-15      ok"
+    )
+    assert verify.detail_text(results[1]) == str(results[1]["detail"])
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_without_a_choice_all_is_proven():
+    for results in (list(verify.verify(7)), list(verify.verify(7, only=None))):
+        subjects = [r["subject"] for r in results]
+        assert subjects == ["homework"] * 8 + ["Tanh", "StepLR", "Tanh"] * 2
+    assert list(verify.verify(7, only=[])) == []
+
+
+def test_the_list_of_what_is_covered(stand_ins):
+    own = {"subject": "homework", "kind": "homework", "cases": 8, "steps": 8, "ranks": "2"}
+    assert verify.coverage(7) == [
+        own | {"arguments": ""},
+        {
+            **{"subject": "Tanh", "kind": "module", "cases": 4, "steps": 4, "ranks": "1 to 2"},
+            "arguments": "slope",
+        },
+        {
+            **{"subject": "StepLR", "kind": "clipping", "cases": 2, "steps": 8, "ranks": "3"},
+            "arguments": "step_size, gamma",
+        },
+    ]
+    first = np.random.default_rng(7).integers(1000)
+    assert stand_ins[1:] == [("cases", np.float64, first), ("cases", np.float32, first)]
+
+
+def test_what_can_be_asked_for(stand_ins):
+    assert verify.subjects() == ["homework", "Tanh", "StepLR"]
+    assert stand_ins[1:] == [("cases", np.float64, np.random.default_rng(0).integers(1000))]

@@ -275,6 +275,52 @@ def test_a_start_with_small_gradients(line_search_fn):
     np.testing.assert_allclose(own[1], near - 0.1 * quadratic(near)[1], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("curvature", "lr", "tolerances", "end", "evaluations"),
+    [
+        (1.0, 0.5, {"tolerance_grad": 1.0}, 1.0, 1),  # |g| = 1 to begin with
+        (1.0, 0.5, {"tolerance_grad": 0.5}, 0.5, 2),  # |g| = 0.5 then
+        (4.0, 0.5, {"tolerance_change": 0.5}, 0.5, 2),  # moved by 0.5; the loss is 1.5 less
+    ],
+)
+def test_a_change_as_large_as_its_tolerance_is_the_last(
+    curvature, lr, tolerances, end, evaluations
+):
+    """½ c θ² from θ = 1; where torch has <=."""
+    p = nn.Parameter(np.ones(1))
+
+    def closure():
+        p.grad = curvature * p.data
+        return curvature * float(p.data[0]) ** 2 / 2
+
+    optimizer = optim.LBFGS([p], lr, **{"tolerance_grad": 0, "tolerance_change": 0, **tolerances})
+    optimizer.step(closure)
+    assert (p.data[0], optimizer.state_dict()["state"][0]["func_evals"]) == (end, evaluations)
+
+
+def test_a_straight_slope_is_gone_down_by_its_gradient():
+    """Loss θ/2: no curvature is found, so H stays 1. Slope and change of the loss are both exactly
+    the tolerance, where torch has < and goes on."""
+    p = nn.Parameter(np.ones(1))
+
+    def closure():
+        p.grad = np.full(1, 0.5)
+        return float(p.data[0]) / 2
+
+    optimizer = optim.LBFGS([p], max_iter=3, max_eval=9, tolerance_change=0.25)
+    optimizer.step(closure)
+    assert p.data[0] == 1 - 3 * 0.5
+    assert optimizer.state_dict()["state"][0]["H_diag"] == 1
+
+
+def test_a_closure_that_gives_no_number_is_refused_before_anything_moves():
+    p = nn.Parameter(np.ones(2))
+    p.grad = np.ones(2)
+    with pytest.raises(TypeError):
+        optim.LBFGS([p]).step(lambda: p.data**2)
+    assert np.array_equal(p.data, np.ones(2))
+
+
 @pytest.mark.parametrize("function", [quadratic, waves, flat_valley])
 @pytest.mark.parametrize("tolerance_change", [0.02, 0.1, 0.3, 1.0])
 def test_the_tolerance_for_changes_is_not_the_searchs(function, tolerance_change):
@@ -665,6 +711,16 @@ def test_a_tenth_inside_is_not_near_an_end():
 def test_a_bracket_as_wide_as_the_tolerance_is_searched():
     assert len(tries([(1.0, -2.0), (9.0, 1.0), (0.5, 0.0)], 1.0, tolerance_change=1.0)) == 2
     assert len(tries([(1.0, -2.0), (9.0, 1.0)], 1.0, tolerance_change=1.1)) == 1
+
+
+def test_the_units_of_steps_and_losses_do_not_matter():
+    """Also where a slope is far smaller than the steps are large."""
+    values = [(1.0, -2.0), (9.0, 1.0), (0.5, -1.9), (0.1, 0.0)]
+    unit, losses = 2.0**600, 2.0**90
+    scaled = [(losses * loss, losses / unit * slope) for loss, slope in values]
+    tried = tries(values, 1.0)
+    assert len(tried) == 3
+    assert tries(scaled, unit) == [unit * t for t in tried]
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.1, 1.0, 7.0, 50.0])

@@ -470,6 +470,32 @@ def test_an_optimizer_of_ones_own():
         optim.Optimizer(own, {}).step()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_what_an_optimizer_of_ones_own_is_given(dtype):
+    """The options with numbers as Python's (or longdoubles), all else as it is; a state in the
+    parameters' dtype."""
+    given = []
+
+    class Own(optim.Optimizer):
+        _buffers = ("last",)
+
+        def _update(self, theta, grad, state, step, group):
+            given.append((state["last"].dtype, step, group))
+
+    own = parameters(dtype)
+    rate, texts = np.float32(0.5), {"mode": "fast", "decoupled": False, "limit": None}
+    optimizer = Own(own, {"lr": rate, "betas": [rate, 1], **texts})
+    give(own)
+    optimizer.step()
+    number = np.longdouble if dtype is np.longdouble else float
+    options = {"lr": number(0.5), "betas": (number(0.5), number(1)), **texts}
+    assert given
+    for dtype_of_state, step, group in given:
+        assert (dtype_of_state, step, group) == (dtype, 1, options)
+        assert [type(v) for v in (group["lr"], *group["betas"])] == [number] * 3
+        assert group["decoupled"] is False
+
+
 def test_a_group_state_is_one_buffer():
     """One pass for all that lies together: this is what makes an update quick."""
     own = parameters()

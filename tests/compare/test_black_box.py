@@ -185,3 +185,15 @@ def test_a_shaken_function_may_work_in_place_and_draw_random_numbers():
     assert z is y
     assert not torch.equal(y, x / 7)
     assert (y - x / 7).abs().max() <= 2.0**-24
+
+
+def test_memory_that_nobody_has_written_to_is_not_shaken():
+    """Whatever stands there would decide on the numbers drawn, and on E. A copy of a module with a
+    buffer asks for it."""
+    with Shaken(24, 0) as shaken:
+        before = shaken.generator.get_state()
+        torch.ones(3, dtype=torch.float64).new_empty([])
+        torch.empty_like(torch.ones(3, dtype=torch.float64))
+        assert torch.equal(shaken.generator.get_state(), before)
+        torch.ones(3, dtype=torch.float64) / 3
+        assert not torch.equal(shaken.generator.get_state(), before)
