@@ -11,7 +11,7 @@ import torch
 import torch_ref
 import torch_ref.modules
 from compare import compare
-from compare.sides import copy_values, go_on, manual_run, stand, torch_run
+from compare.sides import OneUnit, copy_values, go_on, manual_run, stand, torch_run
 from compare.trace import Run, manual_step, units
 from manual import nn, optim
 
@@ -462,6 +462,22 @@ def test_manuals_side_is_of_copies_that_belong_together():
     assert own.scheduler.optimizer is own.optimizer
     assert own.optimizer.param_groups[0]["params"][0] is own.net[0].weight
     np.testing.assert_array_equal(own.net[0].weight.data, net[0].weight.data)
+
+
+def test_one_unit_trains_as_its_network_does():
+    called = []
+
+    class Trained(Scale):
+        def backward(self, dy):
+            called.append(("backward", dy))
+
+    class Short(Trained):
+        def backward_parameters(self, dy):
+            called.append(("backward_parameters", dy))
+
+    for kind in (Trained, Short):
+        OneUnit(kind(4)).backward_parameters(3.0)
+    assert called == [("backward", 3.0), ("backward_parameters", 3.0)]
 
 
 def test_a_twin_that_is_handed_over_is_copied_and_overwrites_nothing():

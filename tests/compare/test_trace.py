@@ -367,6 +367,69 @@ def test_what_was_handed_on_and_changed_is_a_row():
     assert [name for name in rows if "changed" in name] == ["x (changed)", "prediction (changed)"]
 
 
+def test_each_of_them_by_its_name():
+    def changing(kind):
+        class Changes(kind):
+            def forward(self, x):
+                y = super().forward(x)
+                x *= 2
+                return y
+
+            def backward(self, dy):
+                dx = super().backward(dy)
+                dy *= 2
+                return dx
+
+        return Changes
+
+    first = changing(nn.Linear)(3, 2, dtype=np.float64, generator=np.random.default_rng(3))
+    rows, errors, _ = fed(nn.Sequential(first, changing(nn.Tanh)()))
+    assert errors == []
+    expected = ["x", "activation.0", "d_activation.1", "d_activation.0"]
+    changed = [row for row in rows.values() if "(" in row.name]
+    assert [row.name for row in changed] == [f"{name} (changed)" for name in expected]
+    for row in changed:
+        np.testing.assert_array_equal(row.value, 2 * row.expected)
+
+
+def test_a_loss_that_is_a_python_float_is_recorded_too():
+    class Floats(nn.MSELoss):
+        def forward(self, prediction, target):
+            return float(super().forward(prediction, target))
+
+    rows, errors, _ = fed(criterion=Floats())
+    assert errors == []
+    assert rows["loss"].value.dtype == np.float64
+
+
+def test_a_part_that_changes_nothing_may_be_left_out_on_the_way_back():
+    class Short(nn.Sequential):
+        def backward(self, dy):
+            return self[0].backward(dy)
+
+    right = nn.Sequential(linear(), nn.Identity())
+    x, y = np.arange(12.0).reshape(4, 3), np.ones((4, 2))
+    theirs = torch_run(Run(right, nn.MSELoss()), None, "cpu")
+    step = torch_step(theirs, torch.tensor(x), torch.tensor(y))
+    net = Short(linear(), nn.Identity())
+    rows, errors = layerwise_step(Run(net, nn.MSELoss()), x, y, step)
+    assert (rows.keys(), errors) == (step.rows.keys(), [])
+
+
+def test_of_a_backward_that_raises_no_gradient_counts():
+    class Halfway(nn.Linear):
+        def backward_parameters(self, dy):
+            super().backward_parameters(dy)
+            raise KeyError("halfway")
+
+    first = Halfway(3, 2, dtype=np.float64, generator=np.random.default_rng(3))
+    rows, errors, _ = fed(nn.Sequential(first, nn.Tanh()))
+    assert errors == ["manual's backward of Halfway '0' raised KeyError: 'halfway'"]
+    assert set(rows) == {
+        *("x", "activation.0", "activation.1", "loss", "d_activation.1", "d_activation.0")
+    }
+
+
 # Layer by layer.
 
 
