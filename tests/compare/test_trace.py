@@ -488,6 +488,19 @@ def test_what_torch_did_not_run_is_handed_on_as_it_is():
             np.testing.assert_allclose(rows[name].value, row.value, 1e-12, 1e-15, err_msg=name)
 
 
+def test_what_torch_has_not_is_done_without():
+    """A gradient of the prediction is then manual's own; what has no gradient is not clipped."""
+    run, torchs, x, y = whole(clip=by_norm())
+    step = torch_step(torchs, torch.tensor(x), torch.tensor(y))
+    gone = ("d_activation.1", "grad.1.bias", "clipped.1.bias")
+    kept = {name: row for name, row in step.rows.items() if name not in gone}
+    rows, errors = layerwise_step(run, x, y, step._replace(rows=kept))
+    assert errors == []
+    assert rows.keys() == step.rows.keys() - {"clipped.1.bias"}
+    for name in ("d_activation.1", "grad.1.bias", "d_activation.0"):
+        np.testing.assert_allclose(rows[name].value, step.rows[name].value, 1e-12, 1e-15)
+
+
 def test_the_cotangent_of_a_loss_that_is_no_scalar_is_of_the_predictions_dtype():
     seen = []
 
