@@ -173,13 +173,12 @@ def _update(run: Run, notes: _Notes, parameters: dict[str, Any]) -> None:
             p.grad = None if row is None else row.value.copy()
 
     def update() -> list[Tensor]:
-        rows: list[Tensor] = []
         take_gradients("grad")
-        rows += clip_rows(run, list(parameters.values()), named, np.array)
+        rows = clip_rows(run, list(parameters.values()), named, np.array)
         if rows:
             take_gradients("clipped")
         if not isinstance(run.optimizer, LBFGS):
-            rows += update_rows(run, lambda: 0.0, named, np.array)
+            rows += update_rows(run, None, named, np.array)
         return rows + rate_rows(run)
 
     for row in notes.attempt("update", update) or ():

@@ -28,8 +28,8 @@ def clip_rows(run: Run, parameters: list, named: Named, array: Callable) -> list
     return rows
 
 
-def update_rows(run: Run, closure: Callable, named: Named, array: Callable) -> list[Tensor]:
-    """The optimizer's step, where there is an optimizer."""
+def update_rows(run: Run, closure: Callable | None, named: Named, array: Callable) -> list[Tensor]:
+    """The optimizer's step, where there is an optimizer. closure: for L-BFGS."""
     if run.optimizer is None:
         return []
     rows = []

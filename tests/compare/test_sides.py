@@ -1,13 +1,18 @@
 """A network of one's own with its torch twin handed over."""
 
 import copy
+from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 import torch_ref
+import torch_ref.modules
 from compare import compare
+from compare.sides import OneUnit, copy_values, go_on, manual_run, stand, torch_run
+from compare.trace import Run, manual_step, units
 from manual import nn, optim
 
 DTYPES = [np.float64, np.float32]
@@ -433,3 +438,166 @@ def test_a_whole_twin_keeps_each_part_in_the_mode_of_manuals():
     mine = torch_chain(TorchSquare).eval()
     assert compare(chain(Square, np.float64), *given, twin=mine, allow_vacuous=["*"]).passed
     assert not mine.training
+
+
+# How a side is made.
+
+
+def everything(net):
+    """A network's side with all that can belong to it."""
+    optimizer = optim.SGD(net.parameters(), lr=0.5, momentum=0.5)
+    scheduler = optim.StepLR(optimizer, 2)
+    clip = partial(optim.clip_grad_norm_, max_norm=0.5)
+    return net, nn.MSELoss(), optimizer, scheduler, clip
+
+
+def test_manuals_side_is_of_copies_that_belong_together():
+    net, *others, clip = everything(nn.Sequential(linear(4, 3), nn.Tanh()))
+    own, built = manual_run(net, None, *others, clip)
+    assert built is None
+    assert own.clip is clip
+    for mine, given in zip(own[:4], (net, *others), strict=True):
+        assert type(mine) is type(given)
+        assert mine is not given
+    assert own.scheduler.optimizer is own.optimizer
+    assert own.optimizer.param_groups[0]["params"][0] is own.net[0].weight
+    np.testing.assert_array_equal(own.net[0].weight.data, net[0].weight.data)
+
+
+def test_one_unit_trains_as_its_network_does():
+    called = []
+
+    class Trained(Scale):
+        def backward(self, dy):
+            called.append(("backward", dy))
+
+    class Short(Trained):
+        def backward_parameters(self, dy):
+            called.append(("backward_parameters", dy))
+
+    for kind in (Trained, Short):
+        OneUnit(kind(4)).backward_parameters(3.0)
+    assert called == [("backward", 3.0), ("backward_parameters", 3.0)]
+
+
+def test_a_twin_that_is_handed_over_is_copied_and_overwrites_nothing():
+    given = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(inplace=True))
+    _, built = manual_run(nn.Sequential(linear(4, 3), nn.ReLU()), given, nn.MSELoss(), *[None] * 3)
+    assert type(built) is torch_ref.modules.Sequential
+    assert [name for name, _ in built.named_children()] == ["0", "1"]
+    assert type(built[0]) is torch.nn.Linear
+    assert not built[1].inplace
+    assert given[1].inplace
+    assert built[0] is not given[0]
+
+
+def test_a_twin_whose_parts_have_other_names_is_one_unit():
+    """Its parameters have the same."""
+    parts = {"0": torch.nn.Linear(4, 3), "activation": torch.nn.Tanh()}
+    given = torch.nn.Sequential(OrderedDict(parts))
+    net = nn.Sequential(linear(4, 3), nn.Tanh())
+    own, built = manual_run(net, given, nn.MSELoss(), None, None, None)
+    assert [unit.path for unit in units(own.net)] == [""]
+    assert [unit.path for unit in units(built)] == [""]
+    assert type(built) is torch.nn.Sequential
+    assert built is not given
+    x = np.ones((2, 4))
+    np.testing.assert_array_equal(own.net.forward(x), net(x))
+    assert [name for name, _ in own.net.named_parameters()] == ["0.weight", "0.bias"]
+
+
+@pytest.mark.parametrize("modes", [(True, False), (False, True), (False, False), (True, True)])
+def test_every_part_of_a_twin_is_in_the_mode_of_manuals(modes):
+    inner = nn.Sequential(nn.Tanh())
+    net = nn.Sequential(linear(4, 3), inner).train(modes[0])
+    inner.train(modes[1])
+    theirs = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Sequential(torch.nn.Tanh()))
+    theirs.train(not modes[0])[1].train(not modes[1])
+    _, built = manual_run(net, theirs, nn.MSELoss(), None, None, None)
+    assert [m.training for m in (built, built[0], built[1], built[1][0])] == [
+        *(modes[0], modes[0], modes[1], modes[1])
+    ]
+
+
+def test_a_network_without_a_mode_leaves_its_twin_in_its_own():
+    for mode in (True, False):
+        theirs = torch.nn.LayerNorm(4).train(mode)
+        assert manual_run(LayerNorm(4), theirs, None, None, None, None)[1].training == mode
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_torchs_side_has_manuals_values_in_a_dtype(dtype, handed_over):
+    net = nn.Sequential(linear(4, 3), nn.BatchNorm1d(3, dtype=np.float64))
+    net[1].running_mean[...] = [1, 2, 3]
+    own = Run(*everything(net))
+    given = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    given = given if handed_over else None
+    dtype = torch.float64 if handed_over and dtype is None else dtype
+    side = torch_run(own, given, "cpu", dtype)
+    expected = dtype or torch.float64
+    assert {p.dtype for p in side.net.parameters()} == {expected}
+    for name, p in net.named_parameters():
+        value = dict(side.net.named_parameters())[name].detach()
+        assert torch.equal(value, torch.tensor(p.data).to(expected))
+    assert side.net[1].running_mean.tolist() == [1, 2, 3]
+    assert type(side.criterion) is torch.nn.MSELoss
+    assert type(side.optimizer) is torch.optim.SGD
+    assert side.optimizer.param_groups[0]["params"][0] is side.net[0].weight
+    assert side.scheduler.optimizer is side.optimizer
+    assert side.clip.keywords["max_norm"] == 0.5
+    if handed_over:
+        assert given[1].running_mean.tolist() == [0, 0, 0]
+        assert given[0].weight.dtype == torch.float32
+
+
+def test_torchs_side_goes_on_from_where_manual_stands():
+    """The weights; with L-BFGS its state, too."""
+    for kind, options in ((optim.SGD, {"momentum": 0.5}), (optim.LBFGS, {"max_iter": 3})):
+        net, criterion, x, y = linear(4, 4), nn.MSELoss(), *data()
+        optimizer = kind(net.parameters(), lr=0.1, **options)
+        own = Run(net, criterion, optimizer)
+        side = torch_run(own, None, "cpu")
+        before = copy.deepcopy(side.optimizer.state_dict())
+        manual_step(own, x, y)
+        go_on(side, own, torch.float32)
+        assert side.net.weight.dtype == torch.float32
+        assert torch.equal(side.net.weight.detach(), torch.tensor(net.weight.data).float())
+        state = side.optimizer.state_dict()["state"]
+        if kind is optim.SGD:
+            assert state == before["state"]
+        else:
+            mine = optimizer.state_dict()["state"][0]
+            np.testing.assert_allclose(state[0]["d"].numpy(), mine["d"], rtol=1e-6)
+
+
+def test_what_does_not_fit_is_named():
+    net = linear(4, 3)
+    with pytest.raises(ValueError, match="parameters") as caught:
+        stand(torch.nn.Linear(4, 3, bias=False), net, torch.float64)
+    expected = "compare: the network's parameters are {'weight': [3, 4], 'bias': [3]}, "
+    assert str(caught.value) == expected + "the twin's {'weight': [3, 4]}"
+    norm = nn.BatchNorm1d(3, dtype=np.float64)
+    bare = torch.nn.BatchNorm1d(3, track_running_stats=False)
+    other = torch.nn.BatchNorm1d(3)
+    other.running_mean = torch.zeros(1)
+    for theirs in (bare, other):
+        with pytest.raises(ValueError, match="buffer") as caught:
+            stand(theirs, norm, torch.float64)
+        assert str(caught.value) == "compare: the twin has no buffer 'running_mean' of shape [3]"
+
+
+def test_one_copy_of_a_network_is_put_where_another_stands():
+    nets = [
+        nn.Sequential(linear(4, 3, seed=k), nn.BatchNorm1d(3, dtype=np.float64)) for k in (0, 1)
+    ]
+    nets[1][1].running_var[...] = 7
+    arrays = [p.data for p in nets[0].parameters()]
+    copy_values(*nets)
+    for name, value in nets[0].state_dict().items():
+        np.testing.assert_array_equal(value, nets[1].state_dict()[name])
+    assert all(p.data is a for p, a in zip(nets[0].parameters(), arrays, strict=True))
+    scales = Scale(4), Scale(4)  # without buffers
+    scales[1].w.data[...] = 5
+    copy_values(*scales)
+    assert (scales[0].w.data == 5).all()

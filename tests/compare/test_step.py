@@ -4,11 +4,16 @@ import copy
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from compare import EquivalenceError, assert_equivalent, compare
 from compare.cases import cases
+from compare.propagation import Bounds
+from compare.sides import manual_run
+from compare.step import Sides, paired
+from compare.trace import Tensor
 from manual import nn, optim
 
 DTYPES = [np.float64, np.float32]
@@ -428,3 +433,187 @@ def test_another_dtype_than_the_networks_is_refused():
         compare(net, criterion, x.astype(np.float32), y.astype(np.float32))
     with pytest.raises(TypeError, match="x must be float32 or float64, got int64"):
         compare(net, criterion, x.astype(int), y)
+
+
+# What a step is made of.
+
+
+def tensor(name, value=1.0, expected=None):
+    expected = None if expected is None else np.array(expected)
+    return Tensor(name, "forward", np.array(value), expected)
+
+
+def named(*rows):
+    return {row.name: row for row in rows}
+
+
+def test_rows_are_paired_in_torchs_order_with_manuals_own_in_place():
+    mine = [tensor(name) for name in ("0", "a", "a2", "c (changed)", "b (end)", "c", "c2")]
+    theirs = [tensor(name, 2.0) for name in ("a", "b", "c", "d")]
+    pairs = list(paired(named(*mine), named(*theirs)))
+    names = [(a or b).name for a, b in pairs]
+    assert names == ["0", "a", "a2", "b", "b (end)", "c", "c2", "c (changed)", "d"]
+    for a, b in pairs:
+        name = (a or b).name
+        assert (a is not None, b is not None) == (name not in "bd", name in "abcd"), name
+        assert [float(t.value) for t in (a, b) if t is not None] in ([1], [2], [1, 2])
+
+
+def test_a_row_that_says_what_it_must_be_is_its_own_other_side():
+    mine, theirs = named(tensor("x (changed)", 3.0, 4.0)), named(tensor("y (changed)", 5.0, 6.0))
+    found = {a.name: (float(a.value), float(b.value)) for a, b in paired(mine, theirs)}
+    assert found == {"x (changed)": (3, 4), "y (changed)": (6, 5)}
+
+
+def draw(shape):
+    return np.ones(shape)
+
+
+def sides_of(net, criterion, x, y, oracle=False, **others):
+    own, _ = manual_run(net, None, criterion, *map(others.get, ("optimizer", "scheduler", "clip")))
+    return Sides(own, None, x.dtype, "cpu", 0, oracle)
+
+
+def test_a_network_of_another_dtype_is_named():
+    net, criterion, x, y = net_of(np.float64)
+    with pytest.raises(TypeError) as caught:
+        sides_of(net, criterion, x.astype(np.float32), y)
+    expected = "compare: x is float32, but the network's '0.weight' is float64: "
+    assert str(caught.value) == expected + "expected dtype float64"
+
+
+def test_where_each_allowance_comes_from_is_kept_for_each_step():
+    *given, optimizer = small(np.float64, lr=0.1)
+    comparison = compare(*given, optimizer=optimizer, steps=2)
+    frame = comparison.frame
+    assert set(comparison.reasons) == set(zip(frame.step, frame["name"], strict=True))
+    assert all(comparison.reasons.values())
+
+
+def test_what_only_the_whole_step_shows_has_its_reason(only):
+    comparison = compare(*net_of(np.float64, activation=OneBuffer))
+    assert comparison.reasons[1, f"activation.1 {END}"] == (
+        "the roundings of every layer, one after the other, through the whole step"
+    )
+    assert comparison.failures.iloc[0].allowed > 0
+
+
+def test_l_bfgs_has_rows_of_the_whole_step_and_their_reason():
+    *given, optimizer = small(np.float64, optim.LBFGS, lr=0.1, max_iter=2)
+    comparison = compare(*given, optimizer=optimizer)
+    assert comparison.passed, comparison
+    frame = comparison.frame
+    rows = [name for name in frame["name"] if name.startswith(("state", "updated"))]
+    parameters = ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert rows == ["state.d", "state.prev_flat_grad", *(f"updated.{p}" for p in parameters)]
+    assert list(frame["name"])[-6:] == rows
+    expected = "L-BFGS: four times the spread of its results when all it sees is rounded otherwise"
+    assert {comparison.reasons[1, name] for name in rows} == {expected}
+    assert frame.oracle.iloc[-6:].notna().all()
+    assert not compare(*given, optimizer=optimizer, oracle=False).frame.oracle.notna().any()
+
+
+def test_where_rounding_decides_on_l_bfgs_s_way_its_rows_are_vacuous(monkeypatch):
+    """Unless they have another shape, say."""
+    *given, optimizer = small(np.float64, optim.LBFGS, lr=0.1, max_iter=2)
+    bounds = Bounds.step
+
+    def unbounded(self, *given):
+        found = bounds(self, *given)
+        return found | {n: e + np.inf for n, e in found.items() if n == "state.d"}
+
+    monkeypatch.setattr(Bounds, "step", unbounded)
+    frame = compare(*given, optimizer=optimizer).frame
+    rows = frame[frame["name"].str.startswith(("state", "updated"))]
+    assert len(rows) == 6
+    assert set(rows.verdict) == {"vacuous"}
+    assert set(rows.allowed) == {np.inf}
+    assert set(rows.used) == {0.0}
+    assert set(rows.blame) == {None}
+    assert set(frame.verdict.iloc[:-6]) == {"ok"}
+    step = optim.LBFGS.step
+
+    def spoilt(self, closure):
+        step(self, closure)
+        self.param_groups[0]["params"][0].data[0, 0] = np.nan
+
+    monkeypatch.setattr(optim.LBFGS, "step", spoilt)
+    comparison = compare(*given, optimizer=optimizer)
+    row = comparison.frame.set_index("name").loc["updated.0.weight"]
+    assert (row.verdict, row.blame) == ("nonfinite", "manual")
+
+
+def test_a_wrong_step_of_l_bfgs_is_asked_about_without_the_oracle_too(monkeypatch):
+    *given, optimizer = small(np.float64, optim.LBFGS, lr=0.1, max_iter=2)
+    step = optim.LBFGS.step
+
+    def wrong(self, closure):
+        step(self, closure)
+        self.param_groups[0]["params"][1].data[...] *= 1.01
+
+    monkeypatch.setattr(optim.LBFGS, "step", wrong)
+    for oracle in (True, False):
+        comparison = compare(*given, optimizer=optimizer, oracle=oracle)
+        assert list(comparison.failures["name"]) == ["updated.0.bias"]
+        assert comparison.blame == "manual"
+        assert np.isfinite(comparison.failures.oracle.iloc[0])
+
+
+def test_a_parameter_that_nobody_reaches_has_a_row_that_says_so():
+    class Spare(nn.Tanh):
+        def __init__(self):
+            self.spare = nn.Parameter(np.ones((2, 3)))
+
+    class TorchSpare(torch.nn.Tanh):
+        def __init__(self):
+            super().__init__()
+            self.spare = torch.nn.Parameter(torch.ones(2, 3))
+
+    x = np.array([[1.0, -2.0]])
+    row = compare(Spare(), nn.MSELoss(), x, 0 * x, twin=TorchSpare()).frame.iloc[-1]
+    found = {name: value for name, value in row.items() if not pd.isna(value)}
+    assert found == {
+        "step": 1,
+        "name": "grad.spare",
+        "stage": "backward",
+        "shape": (2, 3),
+        "dtype": "float64",
+        "manual": "nothing",
+        "torch": "nothing",
+        "verdict": "vacuous",
+    }
+    assert row.worst is None
+    assert row.blame is None
+
+
+def test_of_bad_input_manuals_error_is_raised():
+    net, _, x, _ = net_of(np.float64)
+    y = np.array([0, 1, 2, 3, 4, 0])  # of four classes
+    with pytest.raises(IndexError, match=r"^CrossEntropyLoss: "):
+        compare(net, nn.CrossEntropyLoss(), x, y)
+
+
+def test_a_target_may_be_of_any_whole_dtype():
+    net, _, x, _ = net_of(np.float64)
+    for kind in (np.int8, np.int32, np.uint8, np.int64):
+        y = np.array([0, 1, 2, 3, 3, 0], kind)
+        assert compare(net, nn.CrossEntropyLoss(), x, y, oracle=False).passed
+
+
+def test_nobody_but_manuals_copies_sees_what_is_given():
+    """A step gets copies of its own, so that one that changes them is wrong by itself."""
+    net, _, x, y = net_of(np.float64)
+    kept = x.copy(), y.copy()
+    sides = sides_of(net, Greedy(), x, y)
+    rows, raised = sides.step(x, y, draw)
+    assert raised == []
+    assert [row["name"] for row in rows if row["verdict"] != "ok"] == ["y (changed)"]
+    np.testing.assert_array_equal(x, kept[0])
+    np.testing.assert_array_equal(y, kept[1])
+
+
+class Greedy(nn.MSELoss):
+    def forward(self, prediction, target):
+        loss = super().forward(prediction, target)
+        target += 1
+        return loss

@@ -274,8 +274,160 @@ def test_what_raises_layer_by_layer_is_said():
         name = {"forward": "ValueError", "backward": "ZeroDivisionError"}[what]
         first = f"manual's {what} of {kind.__name__} '1' raised {name}: not today"
         assert errors[0] == first
+        assert len(errors) == 1 + (what == "forward")  # a backward after no forward
         assert "loss" in rows
         assert ("activation.1" in rows, "d_activation.0" in rows) == (what == "backward", False)
+
+
+def fed(net=None, criterion=None, optimizer=None):
+    """layerwise_step of these, beside a right twin."""
+    right = nn.Sequential(linear(), nn.Tanh())
+    theirs = torch_run(Run(right, nn.MSELoss(), optim.SGD(right.parameters(), lr=0.5)), None, "cpu")
+    net = right if net is None else net
+    run = Run(net, criterion or nn.MSELoss(), optimizer and optimizer(net.parameters(), lr=0.5))
+    x, y = np.arange(12.0).reshape(4, 3), np.ones((4, 2))
+    rows, errors = layerwise_step(run, x, y, torch_step(theirs, torch.tensor(x), torch.tensor(y)))
+    return rows, errors, x
+
+
+def raising(kind, method):
+    def raises(self, *given):
+        raise KeyError("not today")
+
+    return type("Raising", (kind,), {method: raises})
+
+
+def test_where_a_whole_part_raises_that_is_said():
+    def pair(kind):
+        return kind(linear(), nn.Tanh())
+
+    every = {"x", "activation.0", "activation.1", "loss", "d_activation.1", "d_activation.0"}
+    every |= {"grad.0.weight", "grad.0.bias", "d_x"}
+    for given, what, rows in (
+        ({"net": pair(raising(nn.Sequential, "forward"))}, "forward", {"x", "loss"}),
+        ({"net": pair(raising(nn.Sequential, "backward"))}, "backward", None),
+        ({"criterion": raising(nn.MSELoss, "forward")()}, "loss", None),
+        ({"criterion": raising(nn.MSELoss, "backward")()}, "loss backward", every),
+        ({"optimizer": raising(optim.SGD, "step")}, "update", every),
+    ):
+        found, errors, _ = fed(**given)
+        assert errors[0] == f"manual's {what} raised KeyError: 'not today'"
+        if what == "loss backward":
+            rows = rows - {"d_activation.1"}
+        elif what == "loss":
+            rows = {"x", "activation.0", "activation.1"}
+        elif what == "backward":
+            rows = {"x", "activation.0", "activation.1", "loss", "d_activation.1"}
+        assert set(found) >= rows
+        if what != "forward":
+            assert set(found) == rows
+            assert len(errors) == 1
+
+
+def test_what_is_no_array_is_said_too():
+    class Listing(nn.Tanh):
+        def forward(self, x):
+            return super().forward(x).tolist()
+
+    rows, errors, _ = fed(nn.Sequential(linear(), Listing()))
+    expected = "manual's forward of Listing '1' returned a list, expected an ndarray"
+    assert errors[0] == expected
+    assert "activation.1" not in rows
+
+
+def test_what_was_handed_on_and_changed_is_a_row():
+    class Changes(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            x *= 2
+            return y
+
+    class Spoils(nn.MSELoss):
+        def backward(self, dloss=None):
+            found = super().backward(dloss)
+            prediction_of_it.append(self.spoilt)
+            self.spoilt[...] = 7
+            return found
+
+        def forward(self, prediction, target):
+            self.spoilt = prediction
+            return super().forward(prediction, target)
+
+    prediction_of_it = []
+    g = np.random.default_rng(3)
+    net = nn.Sequential(Changes(3, 2, dtype=np.float64, generator=g), nn.Tanh())
+    rows, _, x = fed(net, Spoils())
+    changed = rows["x (changed)"]
+    assert changed.stage == "forward"
+    np.testing.assert_array_equal(changed.value, 2 * x)
+    np.testing.assert_array_equal(changed.expected, x)
+    np.testing.assert_array_equal(rows["x"].value, x)
+    assert rows["prediction (changed)"].value.max() == 7
+    assert prediction_of_it[0] is not rows["prediction (changed)"].value
+    assert [name for name in rows if "changed" in name] == ["x (changed)", "prediction (changed)"]
+
+
+def test_each_of_them_by_its_name():
+    def changing(kind):
+        class Changes(kind):
+            def forward(self, x):
+                y = super().forward(x)
+                x *= 2
+                return y
+
+            def backward(self, dy):
+                dx = super().backward(dy)
+                dy *= 2
+                return dx
+
+        return Changes
+
+    first = changing(nn.Linear)(3, 2, dtype=np.float64, generator=np.random.default_rng(3))
+    rows, errors, _ = fed(nn.Sequential(first, changing(nn.Tanh)()))
+    assert errors == []
+    expected = ["x", "activation.0", "d_activation.1", "d_activation.0"]
+    changed = [row for row in rows.values() if "(" in row.name]
+    assert [row.name for row in changed] == [f"{name} (changed)" for name in expected]
+    for row in changed:
+        np.testing.assert_array_equal(row.value, 2 * row.expected)
+
+
+def test_a_loss_that_is_a_python_float_is_recorded_too():
+    class Floats(nn.MSELoss):
+        def forward(self, prediction, target):
+            return float(super().forward(prediction, target))
+
+    rows, errors, _ = fed(criterion=Floats())
+    assert errors == []
+    assert rows["loss"].value.dtype == np.float64
+
+
+def test_a_part_that_changes_nothing_may_be_left_out_on_the_way_back():
+    class Short(nn.Sequential):
+        def backward(self, dy):
+            return self[0].backward(dy)
+
+    right = nn.Sequential(linear(), nn.Identity())
+    x, y = np.arange(12.0).reshape(4, 3), np.ones((4, 2))
+    theirs = torch_run(Run(right, nn.MSELoss()), None, "cpu")
+    step = torch_step(theirs, torch.tensor(x), torch.tensor(y))
+    net = Short(linear(), nn.Identity())
+    rows, errors = layerwise_step(Run(net, nn.MSELoss()), x, y, step)
+    assert (rows.keys(), errors) == (step.rows.keys(), [])
+
+
+def test_of_a_backward_that_raises_no_gradient_counts():
+    class Halfway(nn.Linear):
+        def backward_parameters(self, dy):
+            super().backward_parameters(dy)
+            raise KeyError("halfway")
+
+    first = Halfway(3, 2, dtype=np.float64, generator=np.random.default_rng(3))
+    rows, errors, _ = fed(nn.Sequential(first, nn.Tanh()))
+    assert errors == ["manual's backward of Halfway '0' raised KeyError: 'halfway'"]
+    assert set(rows) == {
+        *("x", "activation.0", "activation.1", "loss", "d_activation.1", "d_activation.0")
+    }
 
 
 # Layer by layer.
@@ -314,9 +466,39 @@ def test_every_part_starts_from_torchs_values():
     for name, value in zip(NAMES, gradients, strict=True):
         same_as(f"clipped.{name}", value * 0.125 / (norm + 1e-6))
         same_as(f"updated.{name}", start[name] - 0.5 * other[f"clipped.{name}"].value)
+    assert rows["prediction"].stage == "forward"
     assert rows["prediction"].expected is prediction
     np.testing.assert_array_equal(rows["prediction"].value, passages["1"].y)
     np.testing.assert_array_equal(rows["x"].value, x)
+
+
+def test_what_torch_did_not_run_is_handed_on_as_it_is():
+    net = nn.Sequential(linear(), nn.Tanh())
+    theirs = torch_run(Run(net, nn.MSELoss()), None, "cpu")
+    x, y = np.arange(12.0).reshape(4, 3) / 9, np.ones((4, 2))
+    step = torch_step(theirs, torch.tensor(x), torch.tensor(y))
+    first, last = step.passages.values()
+    for passages in ({"0": first}, {"0": first, "1": last._replace(dx=None)}):
+        rows, errors = layerwise_step(
+            Run(net, nn.MSELoss()), x, y, step._replace(passages=passages)
+        )
+        assert errors == []
+        assert rows.keys() == step.rows.keys() | ({"prediction"} & rows.keys())
+        for name, row in step.rows.items():
+            np.testing.assert_allclose(rows[name].value, row.value, 1e-12, 1e-15, err_msg=name)
+
+
+def test_what_torch_has_not_is_done_without():
+    """A gradient of the prediction is then manual's own; what has no gradient is not clipped."""
+    run, torchs, x, y = whole(clip=by_norm())
+    step = torch_step(torchs, torch.tensor(x), torch.tensor(y))
+    gone = ("d_activation.1", "grad.1.bias", "clipped.1.bias")
+    kept = {name: row for name, row in step.rows.items() if name not in gone}
+    rows, errors = layerwise_step(run, x, y, step._replace(rows=kept))
+    assert errors == []
+    assert rows.keys() == step.rows.keys() - {"clipped.1.bias"}
+    for name in ("d_activation.1", "grad.1.bias", "d_activation.0"):
+        np.testing.assert_allclose(rows[name].value, step.rows[name].value, 1e-12, 1e-15)
 
 
 def test_the_cotangent_of_a_loss_that_is_no_scalar_is_of_the_predictions_dtype():

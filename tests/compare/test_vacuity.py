@@ -59,6 +59,8 @@ def test_a_kink_itself_is_neither_side():
     for x, found in {(1, 0): True, (0, -1): True, (0, 0): True, (1, -1): False}.items():
         x = np.array(x, float)
         assert vacuous_output(relu, Passage(x, x, None, None)) == found
+    single = np.ones(1)
+    assert vacuous_output(relu, Passage(single, single, None, None))
     nothing = np.zeros((0, 3))
     assert not vacuous_output(relu, Passage(nothing, nothing, None, None))
 
@@ -75,6 +77,7 @@ def test_one_entry_that_is_not_zero_is_a_check():
         return Tensor(name, "backward", np.array(values, float))
 
     assert vacuous_gradient(gradient(0, 0), gradient(0, -0.0))
+    assert vacuous_gradient(gradient(0), gradient(0))
     assert not vacuous_gradient(gradient(0, 1), gradient(0, 0))
     assert not vacuous_gradient(gradient(0, 0), gradient(0, 1))
     assert not vacuous_gradient(gradient(0, np.nan), gradient(0, np.nan))
