@@ -21,7 +21,7 @@ def results_table(results: list[dict], seed: int) -> Table:
     table = plain_table(
         f"manual against torch, seed {seed}: the largest share of what rounding allows"
     )
-    table.add_column("", no_wrap=True)
+    table.add_column(no_wrap=True)
     table.add_column("cases", justify="right")
     table.add_column("tensors", justify="right")
     for dtype in DTYPES:
@@ -68,7 +68,7 @@ def coverage_table(rows: list[dict], seed: int) -> Table:
 def homework_table() -> Table:
     """The loss, updated weights and biases of both problems, exact, and either side's error."""
     table = plain_table("the homework's updates, float64: exact, and how far each side is off")
-    table.add_column("")
+    table.add_column()
     frames = []
     for name in homework.PROBLEMS:
         table.add_column(f"({name}) exact", justify="right", style="bold", no_wrap=True)

@@ -1,6 +1,6 @@
 """`handgrad verify`: the homework's two updates, then all that manual.nn and manual.optim have."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,22 +59,21 @@ def verify(
 def coverage(seed: int) -> list[dict]:
     """What `verify` covers: for each subject its kind ("module", "loss", …), the number of cases
     (both dtypes together), the ranks of their inputs, and the arguments that they give."""
-    empty = {"cases": 0, "steps": 0}
     found: dict[str, dict] = {}
+
+    def count(subject: str, kind: str, n: int, steps: int, rank: int, options: Iterable[str]):
+        row = {"subject": subject, "kind": kind, "cases": 0, "steps": 0}
+        row = found.setdefault(subject, row | {"ranks": set(), "arguments": {}})
+        row["cases"] += n
+        row["steps"] += steps
+        row["ranks"].add(rank)
+        row["arguments"] |= dict.fromkeys(options)
+
     for dtype in DTYPES:
-        for name in homework.PROBLEMS:
-            row = {"subject": HOMEWORK, "kind": HOMEWORK, **empty, "ranks": set(), "arguments": {}}
-            row = found.setdefault(HOMEWORK, row)
-            row["cases"] += 2  # against the exact values, and against one another
-            row["steps"] += 2
-            row["ranks"].add(homework.problem(name, dtype)[3].ndim)
+        for _ in homework.PROBLEMS:  # against the exact values, and against one another
+            count(HOMEWORK, HOMEWORK, 2, 2, 2, ())
         for case in cases(dtype, np.random.default_rng(seed)):
-            row = {"subject": case.subject, "kind": case.kind, **empty}
-            row = found.setdefault(case.subject, row | {"ranks": set(), "arguments": {}})
-            row["cases"] += 1
-            row["steps"] += case.steps
-            row["ranks"].add(case.x.ndim)
-            row["arguments"] |= dict.fromkeys(case.options)
+            count(case.subject, case.kind, 1, case.steps, case.x.ndim, case.options)
     return [
         row | {"ranks": _ranks(row["ranks"]), "arguments": ", ".join(row["arguments"])}
         for row in found.values()

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from compare import homework, verify
-from compare.show import coverage_table, homework_table, results_table
+from compare.show import coverage_table, homework_table, plain_table, results_table
 
 
 def printed(table, width):
@@ -52,6 +52,11 @@ def test_the_results():
         "[green]ok[/]",
         r"[bold red]2 not ok; Adam(lr=\[bold]), float32: mismatch at updated.0.weight[/]",
     ]
+
+
+def test_every_table_begins_at_the_left_edge():
+    table = plain_table("what it is")
+    assert (table.title, table.title_justify, table.pad_edge) == ("what it is", "left", False)
 
 
 def test_what_is_covered():
