@@ -489,17 +489,16 @@ def test_an_answer_that_is_not_finite_is_none_and_changes_no_other():
 
 def test_entries_that_are_asked_about():
     witness = Witness(np.float32)
-    assert witness._entries((2, 2), [(1, 0)]) == [(1, 0), (0, 0), (0, 1), (1, 1)]
-    assert witness._entries((), []) == [()]
-    assert witness._entries((0, 3), []) == []
+    assert witness._entries((2, 2), [(1, 0)], 3) == [(1, 0), (0, 0), (0, 1), (1, 1)]
+    assert witness._entries((), [], 3) == [()]
+    assert witness._entries((0, 3), [], 3) == []
     assert (witness.asked, witness.of) == (5, 5)
-    drawn = witness._entries((5,), [])
-    assert len(set(drawn)) == len(drawn) == DRAWN  # none twice
-    witness.drawn = 5
-    assert sorted(witness._entries((5,), [])) == [(k,) for k in range(5)]
-    assert (witness.asked, witness.of) == (5 + DRAWN + 5, 15)
-    found = Witness(np.float32, 7)._entries((40, 50), [(3, 4)])
-    flat = np.random.default_rng(7).choice(2000, DRAWN, replace=False)
+    drawn = witness._entries((5,), [], 3)
+    assert len(set(drawn)) == len(drawn) == 3  # none twice
+    assert sorted(witness._entries((5,), [], 5)) == [(k,) for k in range(5)]
+    assert (witness.asked, witness.of) == (5 + 3 + 5, 15)
+    found = Witness(np.float32, 7)._entries((40, 50), [(3, 4)], 3)
+    flat = np.random.default_rng(7).choice(2000, 3, replace=False)
     assert found == [(3, 4)] + [divmod(int(k), 50) for k in flat]
 
 
