@@ -155,9 +155,10 @@ rule.register(torch.nn.GELU, _Pointwise(_gelu, _gelu_slope, turns=(-0.75179, -(2
 def _prelu(module: torch.nn.PReLU, r, theta, x, ex):
     """y = x, or w x for x < 0, with w of the channel; dw = Σ dy x over x < 0."""
     w, ew = theta["weight"]
+    shape = w.shape
     if w.size == 1:
         w, ew = w.reshape(()), ew.reshape(())
-    elif x.ndim > 1:  # one for each channel
+    else:  # one for each channel
         w, ew = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (w, ew))
     low, high = x - ex <= 0, x + ex > 0  # where both: rounding decides on the side
     slope = np.where(x <= 0, w, 1.0)
@@ -172,12 +173,12 @@ def _prelu(module: torch.nn.PReLU, r, theta, x, ex):
         if w.size > 1 and x.ndim > 1:
             axes = tuple(k for k in range(x.ndim) if k != 1)
             size, e = size.sum(axes), e.sum(axes)
-            n = x.size // max(1, x.shape[1])
+            n = x.size // w.size
         elif w.size > 1:
             n = 1  # a single row: each element is a channel of its own
         else:
-            size, e, n = size.sum(keepdims=True), e.sum(keepdims=True), x.size
-        e = (e + r.sum(n) * size).reshape(theta["weight"][0].shape)
+            size, e, n = size.sum(), e.sum(), x.size
+        e = (e + r.sum(n) * size).reshape(shape)
         return r.flushed(edx), {"weight": r.flushed(e)}
 
     return r.flushed(ey), backward

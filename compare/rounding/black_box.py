@@ -138,7 +138,7 @@ class Shaken(TorchDispatchMode):
         drawn = torch.rand(t.shape, generator=self.generator, dtype=torch.float64)
         return 1 + size * (2 * drawn - 1)
 
-    def _noisy(self, out, size: float, args: tuple, always: bool = False):
+    def _noisy(self, out, size: float, args: tuple, always: bool):
         if isinstance(out, tuple | list):
             return type(out)(self._noisy(t, size, args, always) for t in out)
         if not _real(out):

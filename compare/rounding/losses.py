@@ -153,8 +153,8 @@ def _classes_back(rows: np.ndarray, shape: tuple) -> np.ndarray:
 
 def _over_classes(r, criterion, log_p, elog, t, divisor, dloss):
     """E of the loss −Σ t log p / D over rows, and D's own rounding as a share."""
-    loss = np.where(t == 0, 0, np.abs(t * log_p))
-    each = np.where(t == 0, 0, np.abs(t) * elog).sum(axis=1)
+    log_p, elog = (np.where(t == 0, 0, v) for v in (log_p, elog))  # 0 times −∞ is 0
+    loss, each = np.abs(t * log_p), (np.abs(t) * elog).sum(axis=1)
     each += (r.sum(t.shape[1]) + 4 * r.u) * loss.sum(axis=1)
     if criterion.reduction == "none":
         return each.reshape(dloss.shape) + r.tiny

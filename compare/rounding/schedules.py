@@ -20,7 +20,7 @@ def rate_rule(
 
 
 @rate_rule.register
-def _cosine_annealing_lr(scheduler: lr_scheduler.CosineAnnealingLR, group, epochs, low=0.0):
+def _cosine_annealing_lr(scheduler: lr_scheduler.CosineAnnealingLR, group, epochs):
     """η ← η_min + (η − η_min) c(e) / c(e − 1), c(e) = 1 + cos(π e / T).
 
     Past its lowest point the rate grows from η(T + 1) − η_min, which is c(T + 1) / 2 of the way,

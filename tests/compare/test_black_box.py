@@ -197,3 +197,22 @@ def test_memory_that_nobody_has_written_to_is_not_shaken():
         assert torch.equal(shaken.generator.get_state(), before)
         torch.ones(3, dtype=torch.float64) / 3
         assert not torch.equal(shaken.generator.get_state(), before)
+
+
+def test_a_move_counts_where_a_shorter_one_moves_the_value_in_proportion():
+    """By a quarter at most, for moves of a sixteenth; and 2⁻⁴⁸ of the value."""
+    r = Rounding.of(np.float32)
+
+    def e(value, far, near):
+        def f(arrays):
+            by = abs(arrays[0][0] - 1)
+            return [np.array(value + (far if by > 2.0**-22 else near if by > 0 else 0.0))]
+
+        (found,) = spread(f, [np.ones(1)], np.dtype(np.float32))
+        return float(found) - r.tiny - r.libm * value
+
+    assert e(0.0, 1.0, 0.25) == 4.0  # in float32 the moves are what they are
+    assert e(0.0, 1.0, 0.2501) == 0.0
+    far, near = 2.0**-40, 2.0**-42 + 2.0**-48
+    np.testing.assert_allclose(e(1.0, far, near), 4 * far, rtol=1e-6)
+    assert abs(e(1.0, far, near + 2.0**-50)) < 1e-3 * far

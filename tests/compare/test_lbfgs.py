@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compare import compare
-from compare.lbfgs import lbfgs_bounds, lbfgs_witness
+from compare.lbfgs import _as_it_is, _course, lbfgs_bounds, lbfgs_witness
 from compare.propagation import Bounds
 from compare.trace import Run
 from manual import nn, optim
@@ -171,6 +171,26 @@ def test_the_witness_has_an_error_that_covers_its_own_formula(seed):
         off = np.abs(value - bounds.values[name])
         assert (off <= error + bounds.bounds[name]).all(), name
         assert 0 < error.max() < 1e-6 * np.abs(value).max(), name
+
+
+def test_a_weight_that_nothing_moves_may_be_off_by_the_smallest_number():
+    net = nn.Linear(2, 1, bias=False)
+    net.weight.data = np.float32([[1.0, 0.0]])
+    x, y = np.float32([[1.0, 0.0], [2.0, 0.0]]), np.float32([[3.0], [5.0]])
+    bounds = stepped(net, nn.MSELoss(), x, y, max_iter=1, **EXACT)
+    assert bounds.bounds["updated.weight"][0, 1] == np.finfo(np.float32).tiny
+
+
+def test_the_way_of_a_step_is_how_often_it_evaluates_and_what_it_keeps():
+    bounds = stepped(*regression(0), max_iter=3, max_eval=9, **EXACT)
+    course = _course(bounds.lbfgs, bounds_of(bounds), _as_it_is, np.float64)
+    names = [f"updated.{name}" for name, _ in regression(0)[0].named_parameters()]
+    assert course.way == (3, 3, 2, *names, "state.d", "state.prev_flat_grad")
+
+
+def bounds_of(bounds):
+    """E of the loss and the gradients at any point, as at the first."""
+    return lambda net, k: bounds.bounds
 
 
 def test_the_same_bounds_each_time():

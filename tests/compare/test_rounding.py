@@ -31,7 +31,8 @@ def test_what_an_update_is_allowed(name):
 
 @pytest.mark.parametrize("name", BLACK_BOXES)
 def test_what_is_allowed_without_a_rule(name):
-    unchanged("black_boxes", name, BLACK_BOXES[name](), RTOL_OF_DRAWS)
+    rtol = 1e-7 if name == "integers" else RTOL_OF_DRAWS
+    unchanged("black_boxes", name, BLACK_BOXES[name](), rtol)
 
 
 @pytest.mark.parametrize("part", PARTS)

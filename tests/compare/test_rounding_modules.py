@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from compare import assert_equivalent
-from compare.rounding import Rounding, buffer_rule, rule
+from compare.rounding import Rounding, buffer_rule, rule, to_use_up
 from manual import nn
 from torch_ref import modules
 
@@ -361,3 +361,17 @@ def test_the_black_box_rule_covers_the_error_of_a_module_without_a_rule(seed):
         distance = error(p.grad, dict(double.named_parameters())[name].grad)
         assert (distance <= gradients[name]).all(), name
     assert ey.max() < 1e-2 * exact.detach().abs().max()
+
+
+def test_only_a_network_that_draws_is_copied():
+    def made(part):
+        return modules.Sequential(torch.nn.Linear(3, 3), modules.Residual(part))
+
+    plain = made(torch.nn.ReLU())
+    assert to_use_up(plain) is plain
+    for part in (modules.Dropout(0.3, np.random.default_rng(0)), Swish()):
+        net = made(part)
+        copied = to_use_up(net)
+        assert copied is not net
+        assert copied[1].module is not part
+        assert type(copied[1].module) is type(part)

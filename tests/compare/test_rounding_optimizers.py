@@ -293,8 +293,31 @@ def test_where_rounding_consumes_the_variance_of_equal_gradients_nothing_is_cert
 def test_an_optimizer_without_a_rule_says_so():
     optimizer = torch.optim.Adadelta([torch.zeros(1)])
     ball = Ball(np.zeros(1), 0.0, NONE)
-    with pytest.raises(TypeError, match="no rounding rule is known for Adadelta"):
+    with pytest.raises(TypeError) as caught:
         update_rule(optimizer, optimizer.param_groups[0], ball, ball, {})
+    assert str(caught.value) == (
+        "no rounding rule is known for Adadelta; register one with "
+        "@compare.rounding.update_rule.register"
+    )
+
+
+def test_the_group_says_whether_the_decay_is_decoupled_or_else_the_class():
+    """Older versions of torch have no such option."""
+    theta, gradient = (Ball(np.array([v]), np.array([0.25]), SINGLE) for v in (2.0, 3.0))
+
+    def e(kind, **given):
+        optimizer = kind([torch.zeros(1)], lr=0.5, weight_decay=0.3)
+        group = optimizer.param_groups[0] | given
+        for name in [name for name, value in given.items() if value is None]:
+            del group[name]
+        return update_rule(optimizer, group, theta, gradient, {}).e[0]
+
+    adam, adamw = e(torch.optim.Adam), e(torch.optim.AdamW)
+    assert adam != adamw
+    assert e(torch.optim.Adam, decoupled_weight_decay=None) == adam
+    assert e(torch.optim.AdamW, decoupled_weight_decay=None) == adamw
+    assert e(torch.optim.Adam, decoupled_weight_decay=True) == adamw
+    assert e(torch.optim.AdamW, decoupled_weight_decay=False) == adam
 
 
 # Clipping.

@@ -19,7 +19,7 @@ from compare.rounding import Rounding
 Rows = dict[str, np.ndarray]
 # Far above what one libm or BLAS differs from another by. The differences of shaken runs have
 # fewer digits.
-RTOL, RTOL_OF_DRAWS = 1e-7, 1e-3
+RTOL, RTOL_OF_DRAWS = 1e-8, 1e-3
 
 # Dtypes that are and that are not: in a coarse one, the errors of errors are seen, too. And the
 # size of the errors that come in.

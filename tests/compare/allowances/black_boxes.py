@@ -10,7 +10,7 @@ from compare.backward.functions import Reference
 from compare.rounding import loss_rule
 from compare.rounding.black_box import spread
 from tests.compare.allowances import FORMATS, Rows, errors, wave
-from tests.compare.allowances.draws import fixed_draws
+from tests.compare.allowances.draws import Draws, fixed_draws
 from tests.compare.allowances.modules import over
 
 F = torch.nn.functional
@@ -18,7 +18,7 @@ SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def in_place(x: torch.Tensor) -> torch.Tensor:
-    return x.clone().mul_(1.3).add_(0.7).exp_().clone().div_(3)
+    return x.clone().mul_(1.3).add_(0.7).exp_().clone().div_(3) + x.clone().mul_(60).tanh_()
 
 
 def several(x: torch.Tensor) -> torch.Tensor:
@@ -55,6 +55,9 @@ FUNCTIONS: dict[str, tuple[Callable, list[tuple]]] = {
     "of a vector and a sum": (torch.addmv, [(3,), (3, 50), (50,)]),
     "conv1d": (F.conv1d, [(2, 3, 9), (4, 3, 3), (4,)]),
     "sum": (lambda x: x.sum(0), [(60, 2)]),
+    "of all": (torch.sum, [(6, 10)]),
+    "norm of one": (lambda x: torch.linalg.vector_norm(-x), [(1,)]),
+    "pooled": (lambda x: F.avg_pool2d(x, 2), [(1, 1, 5, 5)]),
     "short sum": (lambda x: x.sum(0), [(4, 2)]),
     "cumsum": (lambda x: x.cumsum(0), [(9, 2)]),
     "norm": (lambda x: torch.linalg.vector_norm(x, dim=-1), [(3, 4)]),
@@ -62,6 +65,11 @@ FUNCTIONS: dict[str, tuple[Callable, list[tuple]]] = {
     "sort": (lambda x: x.sort(0).values, [(7,)]),
     "embedding": (lambda w: F.embedding(torch.tensor([0, 1, 1, 2]), w), [(4, 3)]),
 }
+
+
+def of_functions(names: list[str]) -> Iterator[tuple[str, Rows]]:
+    for name in names:
+        yield from of_function(name)
 
 
 def of_function(name: str) -> Iterator[tuple[str, Rows]]:
@@ -79,7 +87,7 @@ def of_function(name: str) -> Iterator[tuple[str, Rows]]:
 
     with fixed_draws():
         found = spread(everything, arrays, SINGLE)
-    yield "float32", {("y", *"abc")[k]: e for k, e in enumerate(found)}
+    yield name, {("y", *"abc")[k]: e for k, e in enumerate(found)}
 
 
 def of_integers() -> Iterator[tuple[str, Rows]]:
@@ -110,6 +118,17 @@ class Swish(torch.nn.Module):
         return x * torch.sigmoid(self.beta * x)
 
 
+class Drawing(Swish):
+    """Its random numbers are its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = Draws(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * torch.tensor(self.generator.random(tuple(x.shape)))
+
+
 class Distance(torch.nn.Module):
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return (prediction - target).exp().mean()
@@ -117,7 +136,7 @@ class Distance(torch.nn.Module):
 
 def of_module() -> Iterator[tuple[str, Rows]]:
     with fixed_draws():
-        found = list(over(plain=(Swish(), (5, 3)), long=(Swish(), (41, 3))))
+        found = list(over(plain=(Swish(), (5, 3)))) + list(over(drawing=(Drawing(), (5, 3))))
     yield from found[:2] + found[4:6]  # float32 and float64: these are what is computed in
 
 
@@ -130,7 +149,10 @@ def of_loss() -> Iterator[tuple[str, Rows]]:
         yield of, dict(zip(("loss", "dz"), found, strict=True))
 
 
-BLACK_BOXES = {name: partial(of_function, name) for name in FUNCTIONS} | {
+NAMES = list(FUNCTIONS)
+BLACK_BOXES = {
+    "functions": partial(of_functions, NAMES[:13]),
+    "sums": partial(of_functions, NAMES[13:]),
     "integers": of_integers,
     "a module of one's own": of_module,
     "a loss of one's own": of_loss,

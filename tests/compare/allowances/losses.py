@@ -82,6 +82,11 @@ def classes(kind: type) -> Iterator[tuple[str, Rows]]:
             for reduction in REDUCTIONS:
                 criterion = kind(**given, reduction=reduction)
                 yield from of(f"{name} {[*shape]}", criterion, z, y, rows)
+    z = 3 * wave(6, 4)
+    z[:, 3] = -np.inf  # of a class that is never the target
+    r, ez = FORMATS["coarse"][0], np.zeros((6, 4))
+    found = loss_rule(kind(), r, z, ez, np.array([0, 1, 2, 2, 1, 0]), np.array(0.7))
+    yield "minus infinity", dict(zip(("loss", "dz"), found, strict=True))
 
 
 def shares() -> Iterator[tuple[str, Rows]]:

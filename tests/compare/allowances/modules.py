@@ -8,6 +8,7 @@ import torch
 
 from compare.rounding import Rounding, buffer_rule, rule
 from tests.compare.allowances import FORMATS, Rows, errors, wave
+from tests.compare.allowances.draws import Draws
 from torch_ref import modules
 
 nn = torch.nn
@@ -42,8 +43,11 @@ def over(**made: tuple) -> Iterator[tuple[str, Rows]]:
             yield f"{name}; {of}", passed(module.double(), r, size, x, errors(size, *x.shape))
 
 
-def pointwise(**made: nn.Module) -> Iterator[tuple[str, Rows]]:
-    yield from over(**{name: (module, POINTS) for name, module in made.items()})
+def activations() -> Iterator[tuple[str, Rows]]:
+    made = [nn.ReLU(), modules.Step(), nn.LeakyReLU(), nn.LeakyReLU(-1.7), nn.Sigmoid(), nn.Tanh()]
+    made += [modules.Arctan(), nn.LogSigmoid(), nn.ELU(), nn.ELU(2.5), nn.ELU(-1.5), nn.Softplus()]
+    made += [nn.Softplus(2.5, 4.0), nn.SiLU(), nn.GELU(), nn.GELU("tanh")]
+    yield from over(**{str(module): (module, POINTS) for module in made})
 
 
 def linear() -> Iterator[tuple[str, Rows]]:
@@ -56,16 +60,9 @@ def linear() -> Iterator[tuple[str, Rows]]:
     )
 
 
-class Uniform:
-    """In the place of a generator."""
-
-    def random(self, shape: tuple) -> np.ndarray:
-        return np.abs(wave(*shape, phase=1))
-
-
 def dropout() -> Iterator[tuple[str, Rows]]:
-    made = {f"p {p}": modules.Dropout(p, Uniform()) for p in (0.0, 0.3, 1.0)}
-    made["evaluation"] = modules.Dropout(0.3, Uniform()).eval()
+    made = {f"p {p}": modules.Dropout(p, Draws(0)) for p in (0.0, 0.3, 1.0)}
+    made["evaluation"] = modules.Dropout(0.3, Draws(0)).eval()
     yield from over(**{name: (module, (5, 4)) for name, module in made.items()})
 
 
@@ -102,6 +99,7 @@ def over_classes(kind: type) -> Iterator[tuple[str, Rows]]:
     for name, x, ex in (
         ("minus infinity", infinite, np.where(np.isfinite(infinite), 0.01, 0)),
         ("large errors", wave(5, 4), np.linspace(0, 800, 20).reshape(5, 4)),
+        ("next to nothing", np.array([[0.0, -702.0]]), np.array([[0.0, 800.0]])),
     ):
         yield name, passed(kind(1), *FORMATS["coarse"], x, ex)
 
@@ -113,6 +111,7 @@ def prelu() -> Iterator[tuple[str, Rows]]:
         channels=(nn.PReLU(5), POINTS.reshape(7, 5)),
         sequences=(nn.PReLU(3), wave(4, 3, 11)),
         vector=(nn.PReLU(35), POINTS),
+        short_vector=(nn.PReLU(2), POINTS[-2:]),
         many=(nn.PReLU(2), 0.01 * wave(41, 2)),
         nothing=(nn.PReLU(2), np.zeros((0, 2))),
         no_channels=(nn.PReLU(2), np.zeros((3, 2, 0))),
@@ -143,17 +142,7 @@ MODULES = {
     ),
     "Dropout": dropout,
     "BatchNorm1d": batch_norm,
-    "ReLU": partial(pointwise, plain=nn.ReLU()),
-    "Step": partial(pointwise, plain=modules.Step()),
-    "LeakyReLU": partial(pointwise, plain=nn.LeakyReLU(), steep=nn.LeakyReLU(-1.7)),
-    "Sigmoid": partial(pointwise, plain=nn.Sigmoid()),
-    "Tanh": partial(pointwise, plain=nn.Tanh()),
-    "Arctan": partial(pointwise, plain=modules.Arctan()),
-    "LogSigmoid": partial(pointwise, plain=nn.LogSigmoid()),
-    "ELU": partial(pointwise, plain=nn.ELU(), large=nn.ELU(2.5), negative=nn.ELU(-1.5)),
-    "Softplus": partial(pointwise, plain=nn.Softplus(), early=nn.Softplus(2.5, 4.0)),
-    "SiLU": partial(pointwise, plain=nn.SiLU()),
-    "GELU": partial(pointwise, plain=nn.GELU(), tanh=nn.GELU("tanh")),
+    "activations": activations,
     "PReLU": prelu,
     "Softmax": partial(over_classes, nn.Softmax),
     "LogSoftmax": partial(over_classes, nn.LogSoftmax),

@@ -15,8 +15,7 @@ from compare.tolerance import Tolerance
 from compare.trace import Run, torch_step
 from tests.compare.allowances import COARSE, Rows, wave
 from tests.compare.allowances.black_boxes import Swish
-from tests.compare.allowances.draws import fixed_draws
-from tests.compare.allowances.modules import Uniform
+from tests.compare.allowances.draws import Draws, fixed_draws
 from torch_ref import modules
 
 nn, STEPS = torch.nn, 2
@@ -63,14 +62,15 @@ def groups() -> Case:
 
 def drawing() -> Case:
     """Random numbers, and a module that nobody has a rule for."""
-    net = filled(modules.Sequential(nn.Linear(4, 3), modules.Dropout(0.3, Uniform()), Swish()))
+    net = filled(modules.Sequential(nn.Linear(4, 3), modules.Dropout(0.3, Draws(0)), Swish()))
     optimizer = torch.optim.Adagrad(net.parameters(), lr=0.1)
     run = Run(net, nn.BCEWithLogitsLoss(), optimizer)
     return run, 2 * wave(6, 4), 0.5 + 0.5 * wave(6, 3, phase=1)
 
 
 def residuals() -> Case:
-    inside = modules.Sequential(nn.SiLU(), modules.Residual(nn.Linear(3, 3)))
+    drawing = modules.Dropout(0.3, Draws(0))
+    inside = modules.Sequential(nn.SiLU(), drawing, modules.Residual(nn.Linear(3, 3)))
     net = filled(modules.Sequential(modules.Residual(nn.Tanh()), modules.Residual(inside)))
     optimizer = torch.optim.RMSprop(net.parameters(), lr=0.1)
     run = Run(net, modules.HalfSquaredError(), optimizer)
@@ -123,6 +123,20 @@ def regression(**options: object) -> Case:
     return Run(net, nn.MSELoss(), optimizer), 2 * wave(6, 3), wave(6, 2, phase=1)
 
 
+class Idle(nn.Linear):
+    """A parameter has no gradient."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.idle = nn.Parameter(torch.zeros(2))
+
+
+def idle() -> Case:
+    net = filled(modules.Sequential(Idle(3, 2)))
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=3)
+    return Run(net, nn.MSELoss(), optimizer), 2 * wave(6, 3), wave(6, 2, phase=1)
+
+
 def clipped_regression(**options: object) -> Case:
     run, x, y = regression(**options)
     return run._replace(clip=partial(clip_grad_norm_, max_norm=1.0)), x, y
@@ -147,5 +161,6 @@ def probed(case: Callable[[], Case]) -> Iterator[tuple[str, Rows]]:
 PROBED = {
     "plain": partial(probed, partial(regression, lr=0.1)),
     "line search": partial(probed, partial(regression, line_search_fn="strong_wolfe")),
+    "idle": partial(probed, idle),
     "clipped": partial(probed, partial(clipped_regression, lr=0.1)),
 }

@@ -58,6 +58,7 @@ RMSPROP = partial(
     torch.optim.RMSprop,
     plain={"lr": 0.7},
     centered={"lr": 0.7, "centered": True, "alpha": 0.9},
+    hardly={"lr": 0.7, "centered": True, "alpha": 0.2214, "eps": 0.01},
     forgetful={"lr": 0.7, "centered": True, "alpha": 0.1, "eps": 0.01},
     momentum={"lr": 0.7, "momentum": 0.6, "weight_decay": 0.3, "alpha": 0.4},
     maximize={"lr": 0.7, "maximize": True, "alpha": 0.0},
