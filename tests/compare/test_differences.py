@@ -130,11 +130,13 @@ def test_a_point_where_f_is_not_finite_is_no_step():
 
 
 def test_what_only_a_step_touches_is_touched():
-    ladders = _Ladders(lambda a: 1 + (abs(a) == 0.5), np.zeros(1), (0,), np.ones(1), None)
-    assert ladders.touched.tolist() == [False]
-    assert ladders._level(0.25).noise == [0]
-    assert ladders._level(0.5).noise == [4 * EPS * 2 / 0.5]
-    assert ladders._level(0.25).noise == [4 * EPS / 0.25]  # from then on
+    for side in (0.5, -0.5):
+        f = lambda a, side=side: 1 + (a == side)  # noqa: E731
+        ladders = _Ladders(f, np.zeros(1), (0,), np.ones(1), None)
+        assert ladders.touched.tolist() == [False]
+        assert ladders._level(0.25).noise == [0]
+        assert ladders._level(0.5).noise == [4 * EPS * 2 / 0.5]
+        assert ladders._level(0.25).noise == [4 * EPS / 0.25]  # from then on
 
 
 # Values in steps of a grain, far coarser than roundoff: every machine finds the same differences.
@@ -234,3 +236,16 @@ def test_every_error_is_true():
         if options["noise"] or f"{2.0**-34}" in name:
             assert np.isnan(value) or abs(value - exact) <= error, name
     assert np.count_nonzero(np.isfinite([value for value, *_ in answers().values()])) > 90
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_where_there_is_nothing_to_search_for_f_is_called_once(bad):
+    for f, x, cotangent in (
+        (lambda a: a + bad, 1.0, 1.0),
+        (np.tanh, bad, 1.0),
+        (np.tanh, 1.0, bad),
+    ):
+        g, calls = counted(f)
+        found = derivative(g, np.array([x]), (0,), np.array([cotangent]))
+        assert np.isnan(found).all()
+        assert len(calls) == 1
