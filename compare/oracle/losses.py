@@ -175,15 +175,15 @@ def _wanted(criterion: Any, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     """What −log p_nc counts for, and what "mean" divides by: the weights of the classes wanted,
     or with probabilities as targets the number of positions."""
     one, classes, k = z.dtype.type(1), z.shape[axis(z)], axis(z)
-    weight = _factor(criterion.weight) * np.ones(classes, z.dtype)
+    weight = np.broadcast_to(_factor(criterion.weight), classes).astype(z.dtype)
     weight = weight.reshape(-1, *[1] * (z.ndim - k - 1))
-    smoothing = getattr(criterion, "label_smoothing", 0)
+    smoothing = criterion.label_smoothing
     if isinstance(criterion, nn.CrossEntropyLoss) and y.shape == z.shape:
-        q, present, divisor = np.asarray(y, z.dtype), one, one * (z.size // classes)
+        q, present, divisor = y, one, one * (z.size // classes)
     else:
         numbers = np.arange(classes).reshape(weight.shape)
         wanted = np.expand_dims(y, k)
-        present = (wanted != criterion.ignore_index).astype(z.dtype)
-        q = (numbers == wanted) * present
+        present = wanted != criterion.ignore_index
+        q = (numbers == wanted) & present
         divisor = np.sum(weight * q)
     return weight * ((one - smoothing) * q + one * smoothing / classes * present), divisor

@@ -80,8 +80,8 @@ def _adam(optimizer: optim.Adam, o: dict, theta: np.ndarray, g: np.ndarray, stat
     beta1, beta2 = (float(beta) for beta in o["betas"])
     decay = o["weight_decay"] * theta
     g, theta = (g, theta - o["lr"] * decay) if decoupled else (g + decay, theta)
-    m = beta1 * state.get("exp_avg", 0 * g) + (1 - beta1) * g
-    v = beta2 * state.get("exp_avg_sq", 0 * g) + (1 - beta2) * g**2
+    m = beta1 * state.get("exp_avg", 0) + (1 - beta1) * g
+    v = beta2 * state.get("exp_avg_sq", 0) + (1 - beta2) * g**2
     state |= {"exp_avg": m, "exp_avg_sq": v}
     if o["amsgrad"]:
         v = state["max_exp_avg_sq"] = np.maximum(v, state.get("max_exp_avg_sq", v))
@@ -93,14 +93,14 @@ def _rmsprop(optimizer: optim.RMSprop, o: dict, theta: np.ndarray, g: np.ndarray
     """s = α s + (1 − α) g², a = α a + (1 − α) g; d = g / (√(s − a²) + ε) (a only if centered);
     b = μ b + d; θ − lr b."""
     g, alpha = g + o["weight_decay"] * theta, o["alpha"]
-    s = state["square_avg"] = alpha * state.get("square_avg", 0 * g) + (1 - alpha) * g**2
+    s = state["square_avg"] = alpha * state.get("square_avg", 0) + (1 - alpha) * g**2
     variance = s
     if o["centered"]:
-        a = state["grad_avg"] = alpha * state.get("grad_avg", 0 * g) + (1 - alpha) * g
+        a = state["grad_avg"] = alpha * state.get("grad_avg", 0) + (1 - alpha) * g
         variance = s - a**2
     d = g / (np.sqrt(variance) + o["eps"])
-    if o["momentum"] > 0:
-        d = state["momentum_buffer"] = o["momentum"] * state.get("momentum_buffer", 0 * g) + d
+    if o["momentum"]:
+        d = state["momentum_buffer"] = o["momentum"] * state.get("momentum_buffer", 0) + d
     return theta - o["lr"] * d
 
 
@@ -109,7 +109,7 @@ def _adagrad(optimizer: optim.Adagrad, o: dict, theta: np.ndarray, g: np.ndarray
     """s = s + g²; θ − lr / (1 + (t − 1) η) g / (√s + ε), with s at first the constructor's
     initial_accumulator_value."""
     g = g + o["weight_decay"] * theta
-    first = 0 * g + theta.dtype.type(optimizer.defaults["initial_accumulator_value"])
+    first = theta.dtype.type(optimizer.defaults["initial_accumulator_value"])
     s = state["sum"] = state.get("sum", first) + g**2
     rate = o["lr"] / (1 + (state["step"] - 1) * o["lr_decay"])
     return theta - rate * g / (np.sqrt(s) + o["eps"])

@@ -7,7 +7,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from compare.oracle.differences import _between, _extrapolated, _Level, _weights, derivative
+from compare.oracle.differences import (
+    _between,
+    _extrapolated,
+    _Ladders,
+    _Level,
+    _weights,
+    derivative,
+)
 from tests.compare.pinned import assert_as_pinned
 
 EPS = np.finfo(float).eps
@@ -76,6 +83,60 @@ def test_an_extrapolation_and_its_error():
     assert found.explained == pytest.approx(rounding + 2 * float(odd))
     assert found.h == 0.125
     assert np.array_equal(found.slopes, [level.slope for level in ladder])
+
+
+def test_one_step_and_what_it_touches():
+    """Of [x² y, y, max(0, x − 9), max(0, −9 − x), x⁻²] by x, at x = 2, y = 4, with a step of ½."""
+    at, cotangent = np.array([2.0, 4.0]), np.array([3.0, -1.0, 2.0, 5.0, 0.0])
+
+    def f(a):
+        x, y = a
+        return np.array(
+            [
+                np.clip(x, -99, 99) ** 2 * y,
+                y,
+                max(0, x - 9) + 1,
+                max(0, -9 - x) + 1,
+                0 if x else np.inf,
+            ]
+        )
+
+    def noise(a, y):
+        return a[0] * np.array([0.5, 0.25, 0.125, 1.0, 8.0])
+
+    for of_noise, expected in ((noise, [3 * 0.5 * 2.5, 0, 0.125 * 2.5 * 2, 2.5 * 5]), (None, None)):
+        ladders = _Ladders(f, at, (0,), cotangent, of_noise)
+        assert ladders.finite
+        assert ladders.touched.tolist() == [True, False, True, True]
+        level = ladders._level(0.5)
+        assert level.slope.tolist() == [3 * 16, 0, 0, 0]  # 2 x y
+        assert level.gap.tolist() == [3 * 4, 0, 0, 0]  # (6.25 − 2 · 4 + 2.25) y / h
+        assert level.h == 0.5
+        # The largest of the three points', over the step, of what is touched.
+        expected = [4 * EPS * v for v in (25 * 3, 0, 2, 5)] if expected is None else expected
+        assert level.noise.tolist() == [2 * v for v in expected]
+    ladders = _Ladders(f, -at, (0,), cotangent, noise)  # there the other side is farther out
+    assert ladders._level(0.5).noise.tolist() == [-6 * 0.5 * 1.5, 0, -4 * 0.125 * 1.5, -10 * 1.5]
+    assert at.tolist() == [2, 4]
+
+
+def test_a_point_where_f_is_not_finite_is_no_step():
+    with np.errstate(divide="ignore"):
+        ladders = _Ladders(lambda a: 1 / np.maximum(a, 0), np.ones(1), (0,), np.ones(1), None)
+        assert ladders._level(1.0) is None
+        assert ladders._level(0.5).slope == [(1 / 1.5 - 2) / 1]
+        ladders = _Ladders(lambda a: 1 / np.maximum(-a, 0), -np.ones(1), (0,), np.ones(1), None)
+        assert ladders._level(1.0) is None
+
+
+def test_what_only_a_step_touches_is_touched():
+    for side in (0.5, -0.5):
+        f = lambda a, side=side: 1 + (a == side)  # noqa: E731
+        ladders = _Ladders(f, np.zeros(1), (0,), np.ones(1), None)
+        assert ladders.touched.tolist() == [False]
+        assert ladders._level(0.25).noise == [0]
+        assert ladders._level(0.5).noise == [4 * EPS * 2 / 0.5]
+        assert ladders._level(0.25).noise == [4 * EPS / 0.25]  # from then on
 
 
 # Values in steps of a grain, far coarser than roundoff: every machine finds the same differences.
@@ -175,3 +236,16 @@ def test_every_error_is_true():
         if options["noise"] or f"{2.0**-34}" in name:
             assert np.isnan(value) or abs(value - exact) <= error, name
     assert np.count_nonzero(np.isfinite([value for value, *_ in answers().values()])) > 90
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_where_there_is_nothing_to_search_for_f_is_called_once(bad):
+    for f, x, cotangent in (
+        (lambda a: a + bad, 1.0, 1.0),
+        (np.tanh, bad, 1.0),
+        (np.tanh, 1.0, bad),
+    ):
+        g, calls = counted(f)
+        found = derivative(g, np.array([x]), (0,), np.array([cotangent]))
+        assert np.isnan(found).all()
+        assert len(calls) == 1

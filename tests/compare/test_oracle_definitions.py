@@ -90,6 +90,8 @@ def test_the_normal_distribution_has_18_digits():
         assert error <= float(np.finfo(np.longdouble).eps) * (
             (20 if xi < 0 else 10) + min(0.0, float(xi)) ** 2
         )
+        if abs(xi) == 1.5:  # where the series has lost 6 units, the fraction none
+            assert error <= float(np.finfo(np.longdouble).eps)
 
 
 CASES = {

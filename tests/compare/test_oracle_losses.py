@@ -172,6 +172,15 @@ def test_masked_and_infinite_classes():
     assert abs(found[(0, 2)][0] - np.exp(-1) / (1 + np.exp(-1))) <= found[(0, 2)][1] + 1e-15
 
 
+@pytest.mark.skipif(not PRECISE, reason="longdouble is float64 here")
+def test_weights_are_summed_in_the_dtype_of_the_prediction():
+    """Of a log p of −1 everywhere the mean is Σ w / Σ w."""
+    log_p, y = np.full((3, 3), np.longdouble(-1)), np.array([0, 1, 2])
+    for dtype in (np.float32, np.float64):
+        loss = loss_definition(nn.NLLLoss((1 / np.array([3, 7, 11])).astype(dtype)))(log_p, y)
+        assert abs(loss - 1) < 1e-18
+
+
 class Own(nn.MSELoss):
     pass
 

@@ -110,6 +110,18 @@ def test_without_a_state_adagrad_begins_with_the_constructors_sum():
     assert np.abs(found - (1 - g / np.sqrt(3 + g * g))).max() <= 1e-15
 
 
+def test_only_what_is_used_is_kept():
+    p, g = nn.Parameter(np.ones(2)), np.array([0.5, 2.0])
+    kept = {}
+    for name, options in (("plain", {}), ("all", {"momentum": 0.5, "centered": True})):
+        own, kept[name] = optim.RMSprop([p], alpha=0.75, **options), {}
+        updated(own, own.param_groups[0], p.data, g, kept[name])
+    assert kept["plain"].keys() == {"step", "square_avg"}
+    assert kept["all"].keys() == {"step", "square_avg", "grad_avg", "momentum_buffer"}
+    assert kept["all"]["square_avg"].tolist() == [0.0625, 1]
+    assert kept["all"]["grad_avg"].tolist() == [0.125, 0.5]
+
+
 class Own(optim.SGD):
     """With its base's twin, and so with its base's formula."""
 
@@ -251,7 +263,7 @@ def test_an_update_has_all_digits(name, k):
     group, state, states = own.param_groups[0], {}, [{}, {}, {}]
     units = 60 * float(np.finfo(np.longdouble).eps)
     with mpmath.workdps(50):
-        for t, g in enumerate(([1 / 7, -3 / 11, 10.0], [-2 / 3, 1e-3 / 7, 1 / 9]), start=1):
+        for t, g in enumerate(([1 / 7, -3 / 11, 0.0], [-2 / 3, 1e-3 / 7, 1 / 9]), start=1):
             found = updated(own, group, np.array(theta), np.array(g), state)
             for i, (before, slope, kept) in enumerate(zip(theta, g, states, strict=True)):
                 slope = mpmath.mpf(-slope if group["maximize"] else slope)
