@@ -52,7 +52,7 @@ def manual_run(net: Any, given: torch.nn.Module | None, *others: Any) -> tuple[R
         return own, None
     given = copy.deepcopy(given)
     for module in given.modules():  # what it would overwrite is recorded
-        if getattr(module, "inplace", False):
+        if hasattr(module, "inplace"):
             module.inplace = False
     built = _aligned(net, given)
     if [unit.path for unit in units(net)] != [unit.path for unit in units(built)]:

@@ -486,7 +486,7 @@ def test_a_twin_that_is_handed_over_is_copied_and_overwrites_nothing():
     assert type(built) is torch_ref.modules.Sequential
     assert [name for name, _ in built.named_children()] == ["0", "1"]
     assert type(built[0]) is torch.nn.Linear
-    assert not built[1].inplace
+    assert built[1].inplace is False
     assert given[1].inplace
     assert built[0] is not given[0]
 
@@ -517,6 +517,21 @@ def test_every_part_of_a_twin_is_in_the_mode_of_manuals(modes):
     assert [m.training for m in (built, built[0], built[1], built[1][0])] == [
         *(modes[0], modes[0], modes[1], modes[1])
     ]
+
+
+def test_a_network_without_parts_may_have_a_mode():
+    for mode in (True, False):
+        net, theirs = LayerNorm(4), torch.nn.LayerNorm(4).train(not mode)
+        net.training = mode
+        assert manual_run(net, theirs, None, None, None, None)[1].training == mode
+
+
+@pytest.mark.parametrize("given", [None, torch.nn.Linear(4, 3)])
+def test_torchs_side_is_on_its_device(given):
+    net = linear(4, 3)
+    for device in ("cpu", "meta"):
+        side = torch_run(Run(net, nn.MSELoss()), given, device, torch.float64)
+        assert side.net.weight.device.type == device
 
 
 def test_a_network_without_a_mode_leaves_its_twin_in_its_own():

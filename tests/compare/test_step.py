@@ -13,7 +13,7 @@ from compare.cases import cases
 from compare.propagation import Bounds
 from compare.sides import manual_run
 from compare.step import Sides, paired
-from compare.trace import Tensor
+from compare.trace import Run, Tensor
 from manual import nn, optim
 
 DTYPES = [np.float64, np.float32]
@@ -472,6 +472,39 @@ def draw(shape):
 def sides_of(net, criterion, x, y, oracle=False, **others):
     own, _ = manual_run(net, None, criterion, *map(others.get, ("optimizer", "scheduler", "clip")))
     return Sides(own, None, x.dtype, "cpu", 0, oracle)
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.LBFGS])
+def test_every_side_goes_on_from_where_manual_stands(kind):
+    *given, x, y, optimizer = small(np.float32, kind, lr=0.1)
+    sides = sides_of(*given, x, y, optimizer=optimizer)
+    own = sides.own
+    for _ in range(3):
+        assert sides.layers.net is not own.net
+        assert sides.units.keys() == {"activation.0", "activation.1", "activation.2"}
+        for side, dtype in ((sides.theirs, torch.float32), (sides.exact, torch.float64)):
+            for name, p in own.net.named_parameters():
+                value = dict(side.net.named_parameters())[name]
+                assert value.dtype == dtype
+                assert torch.equal(value.detach(), torch.tensor(p.data).to(dtype))
+        for p, q in zip(own.net.parameters(), sides.layers.net.parameters(), strict=True):
+            assert p.data is not q.data
+            np.testing.assert_array_equal(p.data, q.data)
+        rows, raised = sides.step(x, y, draw)
+        assert raised == []
+        assert {row["verdict"] for row in rows} <= {"ok", "vacuous"}
+        sides.go_on()
+
+
+def test_sides_have_the_device_and_the_seed_given():
+    net, criterion, x, _ = net_of(np.float64)
+    sides = Sides(Run(net, criterion), None, x.dtype, "meta", 5, True)
+    devices = [side.net[0].weight.device.type for side in (sides.theirs, sides.exact)]
+    assert devices == ["meta", "cpu"]
+    generator = sides.testimony.witness.generator
+    assert generator.random() == np.random.default_rng(5).random()
+    for unit in sides.units.values():
+        assert unit.module in list(sides.layers.net.modules())
 
 
 def test_a_network_of_another_dtype_is_named():
