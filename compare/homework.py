@@ -52,7 +52,7 @@ def problem(name: str, dtype: np.dtype) -> tuple:
     )
     net.load_state_dict({k: np.array(v, dtype=np.float64) for k, v in PROBLEMS[name].items()})
     optimizer = optim.SGD(net.parameters(), lr=float(LR))
-    x, y = np.array([X], dtype=np.float64), np.array([[Y]], dtype=np.float64)
+    x, y = np.array([X]), np.array([[Y]])
     return net, nn.HalfSquaredError(), optimizer, x.astype(dtype), y.astype(dtype)
 
 
@@ -97,7 +97,7 @@ def check(name: str, dtype: np.dtype) -> pd.DataFrame:
         value = expected[row.name]
         found = of_manual.pop(row.name, None)
         verdict = "missing" if found is None else "ok"
-        found = np.full_like(value, np.nan) if found is None else found
+        found = np.full(value.shape, np.nan) if found is None else found
         errors = _error(found, value), _error(row.value, value)
         if verdict == "ok" and not max(errors) <= allowed:
             verdict = "mismatch"
