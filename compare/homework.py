@@ -122,15 +122,15 @@ def check(name: str, dtype: np.dtype) -> pd.DataFrame:
 def _error(value: np.ndarray, expected: np.ndarray) -> float:
     if value.shape != expected.shape or not np.isfinite(value).all():
         return np.inf
-    return float(np.abs(value.astype(np.float64) - expected).max())
+    return float(np.abs(value - expected).max())
 
 
 def _decimals(text: list) -> np.ndarray:
-    return np.vectorize(Decimal, otypes=[object])(np.array(text))
+    return np.vectorize(Decimal)(np.array(text))
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return np.vectorize(lambda v: 1 / (1 + (-v).exp()), otypes=[object])(z)
+    return np.vectorize(lambda v: 1 / (1 + (-v).exp()))(z)
 
 
 def _forward(theta: dict[str, np.ndarray], a: np.ndarray, first: int = 0) -> list[np.ndarray]:
