@@ -21,10 +21,10 @@ class Recorder:
     def __init__(self, **fails):
         self.calls, self.fails, self.count = [], fails, {"forward": 0, "backward": 0}
 
-    def called(self, name, arrays):
+    def called(self, name, arrays, saved=None):
         self.count[name] += 1
         contiguous = all(a is None or a.flags.c_contiguous for a in arrays)
-        self.calls.append((name, [plain(a) for a in arrays], contiguous))
+        self.calls.append((name, [plain(a) for a in arrays], contiguous, plain(saved)))
         if self.count[name] in self.fails.get(name, ()):
             raise ZeroDivisionError(f"{name} {self.count[name]}")
 
@@ -33,7 +33,7 @@ class Recorder:
         return (2 * x, k.copy()), x
 
     def backward(self, x, dy, dk):
-        self.called("backward", [dy, dk])
+        self.called("backward", [dy, dk], x)
         return 2 * dy, None
 
 
@@ -45,16 +45,21 @@ def test_the_calls_in_their_order():
     """Elsewhere: turned round, and floats shrunk by an eighth, for the opposite cotangent."""
     pair = Recorder()
     observed(pair)
+    there = (X[::-1, ::-1] * 0.875).tolist()
     away = [
-        ("forward", [(X[::-1, ::-1] * 0.875).tolist(), [5, 3]], True),
-        ("backward", [(-U).tolist(), None], True),
+        ("forward", [there, [5, 3]], True, None),
+        ("backward", [(-U).tolist(), None], True, there),
     ]
-    here = ("forward", [X.tolist(), [3, 5]], True)
-    back = [("backward", [d.tolist(), None], True) for d in (U, V, W)]
+    here = ("forward", [X.tolist(), [3, 5]], True, None)
+    back = [("backward", [d.tolist(), None], True, X.tolist()) for d in (U, V, W)]
+
+    def scattered(call):
+        return (*call[:2], False, call[3])
+
     assert pair.calls == [
         *(*away, here, *back),
         *(*away, *away, here, *away, back[0]),
-        *(*away, (*here[:2], False), *away, (*back[0][:2], False)),
+        *(*away, scattered(here), *away, scattered(back[0])),
     ]
 
 
