@@ -52,7 +52,7 @@ def problem(name: str, dtype: np.dtype) -> tuple:
     )
     net.load_state_dict({k: np.array(v, dtype=np.float64) for k, v in PROBLEMS[name].items()})
     optimizer = optim.SGD(net.parameters(), lr=float(LR))
-    x, y = np.array([X], dtype=np.float64), np.array([[Y]], dtype=np.float64)
+    x, y = np.array([X]), np.array([[Y]])
     return net, nn.HalfSquaredError(), optimizer, x.astype(dtype), y.astype(dtype)
 
 
@@ -97,7 +97,7 @@ def check(name: str, dtype: np.dtype) -> pd.DataFrame:
         value = expected[row.name]
         found = of_manual.pop(row.name, None)
         verdict = "missing" if found is None else "ok"
-        found = np.full_like(value, np.nan) if found is None else found
+        found = np.full(value.shape, np.nan) if found is None else found
         errors = _error(found, value), _error(row.value, value)
         if verdict == "ok" and not max(errors) <= allowed:
             verdict = "mismatch"
@@ -122,15 +122,15 @@ def check(name: str, dtype: np.dtype) -> pd.DataFrame:
 def _error(value: np.ndarray, expected: np.ndarray) -> float:
     if value.shape != expected.shape or not np.isfinite(value).all():
         return np.inf
-    return float(np.abs(value.astype(np.float64) - expected).max())
+    return float(np.abs(value - expected).max())
 
 
 def _decimals(text: list) -> np.ndarray:
-    return np.vectorize(Decimal, otypes=[object])(np.array(text))
+    return np.vectorize(Decimal)(np.array(text))
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return np.vectorize(lambda v: 1 / (1 + (-v).exp()), otypes=[object])(z)
+    return np.vectorize(lambda v: 1 / (1 + (-v).exp()))(z)
 
 
 def _forward(theta: dict[str, np.ndarray], a: np.ndarray, first: int = 0) -> list[np.ndarray]:

@@ -83,7 +83,7 @@ class Reference:
     def outputs(self, arrays: Sequence[np.ndarray]) -> Arrays:
         """Its outputs alone."""
         with torch.no_grad():
-            return [_numpy(y) for y in self._call([torch.tensor(np.array(a)) for a in arrays])]
+            return [_numpy(y) for y in self._call([torch.tensor(a) for a in arrays])]
 
     def gradients(
         self, arrays: Sequence[np.ndarray], *cotangents: Sequence[np.ndarray | None]
@@ -100,7 +100,7 @@ class Reference:
     def _gradients(self, tensors: list, outputs: list, doutputs: Sequence) -> Gradients:
         sources = [t for t in tensors if t.requires_grad]
         ends = [
-            (y, torch.tensor(np.array(dy, order="C")).to(y.dtype))
+            (y, torch.tensor(dy))
             for y, dy in zip(outputs, doutputs, strict=True)
             if y.requires_grad
         ]
@@ -147,7 +147,7 @@ class Reference:
 
 
 def _tensor(a: np.ndarray) -> torch.Tensor:
-    t = torch.tensor(np.array(a, order="C"))
+    t = torch.tensor(a)
     return t.requires_grad_(t.is_floating_point())
 
 

@@ -111,7 +111,7 @@ def strided(arrays: Sequence[np.ndarray | None]) -> Gradients:
     found = []
     for a in arrays:
         if a is not None and a.ndim:
-            gaps = np.nan if is_float(a) else np.bool_(False) if a.dtype == bool else a.max()
+            gaps = np.nan if is_float(a) else False if a.dtype == bool else a.max()
             wide = np.full([2 * n for n in reversed(a.shape)], gaps, a.dtype)
             view = wide[(slice(None, None, 2),) * a.ndim].T
             view[...] = a

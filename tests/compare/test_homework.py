@@ -89,6 +89,48 @@ def test_a_missing_gradient_is_found(monkeypatch):
     assert set(frame[frame.verdict == "missing"]["name"]) == {"grad.0.bias", "grad.2.bias"}
 
 
+def test_what_a_step_that_breaks_off_did_not_come_to_is_missing(monkeypatch):
+    def breaks(self, dy):
+        raise ValueError("no way back")
+
+    monkeypatch.setattr(nn.Sigmoid, "backward", breaks)
+    frame = homework.check("b", np.dtype(np.float64)).set_index("name")
+    done = ["x", *(f"activation.{k}" for k in range(4))]
+    assert list(frame.index[frame.verdict == "ok"]) == done
+    lost = frame[frame.verdict != "ok"]
+    assert set(lost.verdict) == {"missing"}
+    assert set(lost.manual_error) == {np.inf}
+    assert np.isnan(lost.loc["grad.0.weight", "manual"]).tolist() == [[True] * 2] * 3
+
+
+def test_what_torch_does_not_have_is_found(monkeypatch):
+    right = homework.manual_step
+
+    def more(*given):
+        rows = right(*given)
+        return [*rows, rows[0]._replace(name="x, second reading")]
+
+    monkeypatch.setattr(homework, "manual_step", more)
+    frame = homework.check("a", np.dtype(np.float64))
+    wrong = frame[frame.verdict != "ok"]
+    assert list(zip(wrong["name"], wrong.verdict, strict=True)) == [
+        ("x, second reading", "missing")
+    ]
+
+
+def test_the_largest_error_that_is_allowed_passes(monkeypatch):
+    def failures():
+        frame = homework.check("b", np.dtype(np.float64))
+        return frame[frame.verdict != "ok"], frame[["manual_error", "torch_error"]].max(axis=None)
+
+    largest = failures()[1]
+    assert 0 < largest < homework.ALLOWED
+    monkeypatch.setattr(homework, "ALLOWED", largest)
+    assert not len(failures()[0])
+    monkeypatch.setattr(homework, "ALLOWED", np.nextafter(largest, 0))
+    assert len(failures()[0])
+
+
 def test_the_homework_rejects_a_wrong_torch_side(monkeypatch):
     def wrong(*sides):
         built = twins(*sides)
