@@ -5,7 +5,6 @@ whole axis in softmax.py. Everything is done in arrays of `new_empty`, one pass 
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -246,11 +245,11 @@ class GELU(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("GELU: x", x)
-        new = partial(self.new_empty, x.shape, x.dtype)
-        phi, slope = normal(x, new) if self.approximate == "none" else _tanh_approximation(x, new)
+        distribution = normal if self.approximate == "none" else _tanh_approximation
+        phi, slope = distribution(x, self.new_empty)
         self.saved = x, phi, slope
         with np.errstate(invalid="ignore"):  # f(−inf) = NaN, which see
-            return np.multiply(x, phi, out=new())
+            return np.multiply(x, phi, out=self.new_empty(x.shape, x.dtype))
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """(x Φ)' = Φ + x Φ', so dx = dy (Φ(x) + x Φ'(x)). NaN for x = ±inf, as in torch.
@@ -279,12 +278,12 @@ def _exp_minus_abs(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.exp(out, out=out)
 
 
-def _tanh_approximation(x: np.ndarray, new: Callable[[], np.ndarray]) -> tuple:
-    """σ(2u) and its derivative by x, in arrays that new() gives. From |x| = 100 on they are 0 or
-    1, and 0, in every dtype: cut off there, x³ does not overflow."""
+def _tanh_approximation(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """σ(2u) and its derivative by x, in arrays of new_empty. From |x| = 100 on they are 0 or 1,
+    and 0, in every dtype: cut off there, x³ does not overflow."""
     two_root, cubic = (x.dtype.type(text) for text in ("1.595769121605730711759784", "0.044715"))
-    x = np.clip(x, -100, 100, out=new())
-    square, u2, s, slope = new(), new(), new(), new()
+    near, square, u2, s, slope = (new_empty(x.shape, x.dtype) for _ in range(5))
+    x = np.clip(x, -100, 100, out=near)
     np.multiply(cubic, x, out=square)
     square *= x
     np.multiply(two_root, x, out=u2)

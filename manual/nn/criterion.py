@@ -85,6 +85,9 @@ class ElementwiseLoss(Criterion):
         return self.new_empty(like.shape, like.dtype)
 
 
-def product(factor: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """factor · value with 0 · ∞ = 0, as a cross-entropy understands 0 log 0."""
-    return factor * np.where(factor == 0, 0, value)
+def times(value: np.ndarray, factor: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """value ← factor · value with 0 · ∞ = 0, as a cross-entropy understands 0 log 0. zero: a bool
+    array of that shape, to work with."""
+    np.putmask(value, np.equal(factor, 0, out=zero), 0)
+    value *= factor
+    return value

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from manual.checks import DtypeError, InputError, check_array, whole_number
-from manual.nn.criterion import Criterion, product
+from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
 from manual.nn.softmax import sum_and_log
 
-INDEX = np.dtype(np.intp)
+INDEX, BOOL = np.dtype(np.intp), np.dtype(bool)
 UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
@@ -31,9 +31,9 @@ class _Target(NamedTuple):
     at: np.ndarray | None = None
     w: np.ndarray | None = None
 
-    def of(self, values: np.ndarray) -> np.ndarray:
+    def of(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
         """The entries (y_n, n) of a (C, N, …) in C order: (N, …)."""
-        return values.reshape(-1)[self.at]
+        return values.reshape(-1).take(self.at, out=out, mode="clip")  # all are inside
 
 
 class _ClassLoss(Criterion):
@@ -104,7 +104,9 @@ class _ClassLoss(Criterion):
             at *= counts
             present = w = counts.astype(z.dtype)
         if self.weight is not None:
-            w = self.weight[at] if present is None else present * self.weight[at]
+            w = self.weight.take(at, out=self.new_empty(y.shape, z.dtype), mode="clip")
+            if present is not None:
+                w *= present
         divisor = 1
         if self.reduction == "mean":
             divisor = y.size if all_count else np.count_nonzero(counts)
@@ -118,10 +120,16 @@ class _ClassLoss(Criterion):
         at += self._positions(y.size).reshape(y.shape)
         if not epsilon:
             return _Target(number(divisor), at=at, w=w)
-        t = self.new_empty(z.shape, z.dtype)
-        t[...] = 0
-        t.reshape(-1)[at] = (1 - epsilon) * (1 if w is None else w)
-        t += self._weighted(np.full_like(t, epsilon / classes) * (1 if present is None else present))
+        t, own = self.new_empty(z.shape, z.dtype), self.new_empty(y.shape, z.dtype)
+        t[...] = epsilon / classes
+        if self.weight is not None:
+            t *= _column(self.weight, z.ndim)
+        if present is not None:
+            t *= present
+        own[...] = 1 if w is None else w
+        own *= 1 - epsilon
+        own += _Target(number(divisor), at=at).of(t, self.new_empty(y.shape, z.dtype))
+        t.reshape(-1)[at] = own
         return _Target(number(divisor), t)
 
     def _positions(self, n: int) -> np.ndarray:
@@ -132,22 +140,17 @@ class _ClassLoss(Criterion):
 
     _range = np.arange(0, dtype=INDEX)
 
-    def _weighted(self, q: np.ndarray) -> np.ndarray:
-        """w_c q_nc, (C, N, …)."""
-        if self.weight is None:
-            return q
-        return q * self.weight.reshape(-1, *[1] * (q.ndim - 1))
-
     def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
         """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p:
         (C, N, …), or for a sparse t that of the y_n alone, (N, …)."""
-        if t.dense is not None:
-            terms = product(t.dense, log_p).sum(axis=0)
-        else:
-            terms = log_p if t.w is None else product(t.w, log_p)
-        if self.reduction == "none":
-            return -terms
-        return -np.add.reduce(terms, axis=None) / t.divisor
+        factor = t.w if t.dense is None else t.dense
+        terms = self.new_empty(log_p.shape, log_p.dtype)
+        np.negative(log_p, out=terms)
+        if factor is not None:
+            times(terms, factor, self.new_empty(terms.shape, BOOL))
+        if self.reduction != "none":
+            return np.add.reduce(terms, axis=None) / t.divisor
+        return terms if t.dense is None else terms.sum(axis=0)
 
     def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
         """dL/dL_n over the divisor, () or (N, …)."""
@@ -159,6 +162,11 @@ class _ClassLoss(Criterion):
         dz = self.new_empty(view.shape, view.dtype)
         np.copyto(dz, view)
         return dz
+
+
+def _column(weight: np.ndarray, ndim: int) -> np.ndarray:
+    """(C,) as it broadcasts over (C, N, …)."""
+    return weight.reshape(-1, *[1] * (ndim - 1))
 
 
 class NLLLoss(_ClassLoss):
@@ -181,7 +189,7 @@ class NLLLoss(_ClassLoss):
         first = self.new_empty(log_p.shape, log_p.dtype)
         np.copyto(first, log_p)
         self.saved = t, first.shape
-        return self._loss(t, t.of(first))
+        return self._loss(t, t.of(first, self.new_empty(first.shape[1:], first.dtype)))
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
@@ -247,7 +255,7 @@ class CrossEntropyLoss(_ClassLoss):
         log_p -= log_total
         p /= total
         if t.dense is None:
-            log_p = t.of(log_p)
+            log_p = t.of(log_p, self.new_empty(z.shape[1:], z.dtype))
         self.saved = p, log_p, t
         return self._loss(t, log_p)
 
@@ -263,13 +271,19 @@ class CrossEntropyLoss(_ClassLoss):
         dz = self.new_empty(p.shape, p.dtype)
         factor = self._dlosses(dloss, p.shape[1:], t)
         if t.dense is None:  # one t_nc = w_n alone: p_nk w_n, and for k = y_n w_n (p_nk − 1)
-            factor = factor if t.w is None else factor * t.w
+            if t.w is not None:
+                factor = np.multiply(factor, t.w, out=self.new_empty(t.w.shape, p.dtype))
             np.multiply(p, factor, out=dz)
-            dz.reshape(-1)[t.at] = np.expm1(log_p) * factor
+            dp = np.expm1(log_p, out=self.new_empty(log_p.shape, log_p.dtype))
+            dp *= factor
+            dz.reshape(-1)[t.at] = dp
         else:
-            np.subtract(t.dense.sum(axis=0), t.dense, out=dz)
+            total = t.dense.sum(axis=0, out=self.new_empty(p.shape[1:], p.dtype))
+            np.subtract(total, t.dense, out=dz)
             dz *= p
-            dz += t.dense * np.expm1(log_p)
+            dp = np.expm1(log_p, out=self.new_empty(p.shape, p.dtype))
+            dp *= t.dense
+            dz += dp
             dz *= factor
         return self._classes_back(dz)
 
@@ -282,6 +296,10 @@ class CrossEntropyLoss(_ClassLoss):
                 "target, got class probabilities"
             )
         y, epsilon, classes = self._classes_first(y), self.label_smoothing, len(z)
-        q = (1 - epsilon) * y + epsilon / classes if epsilon else y
+        t = self.new_empty(z.shape, z.dtype)
+        np.multiply(1 - epsilon, y, out=t)
+        t += epsilon / classes
+        if self.weight is not None:
+            t *= _column(self.weight, z.ndim)
         positions = z.size // classes if self.reduction == "mean" else 1
-        return _Target(z.dtype.type(positions), self._weighted(q))
+        return _Target(z.dtype.type(positions), t)

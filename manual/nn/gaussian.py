@@ -42,18 +42,19 @@ CHEBYSHEV = (
     "-3.472614868346809753958558e-20",
     "6.821856803090608875380476e-21",
 )
+BOOL = np.dtype(bool)
 SQRT_HALF_PI_INVERSE = "0.3989422804014326779399461"  # 1/√(2π)
 
 
-def normal(x: np.ndarray, new: Callable[[], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def normal(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
     """Φ(x) = ∫_−∞^x φ = (1 + erf(x/√2))/2 and φ(x) = e^(−x²/2)/√(2π), in the dtype of x.
 
-    new(): an array of its shape and dtype for results and what lies between.
+    new_empty: gives arrays for results and what lies between, as a module's does.
 
     Both within a few units in the last place, for x → −∞ too, where (1 + erf)/2 would lose
     every digit (longdouble: as far as 64 bits of precision go). NaN stays NaN.
     """
-    a, t, tail, beside, density = (new() for _ in range(5))
+    a, t, tail, beside, density = (new_empty(x.shape, x.dtype) for _ in range(5))
     np.minimum(np.abs(x, out=a), 200, out=a)  # e^(−200²/2) is 0 in every dtype
     _exp_half_square(a, density, t, beside)
     np.subtract(4, a, out=t)
@@ -62,7 +63,8 @@ def normal(x: np.ndarray, new: Callable[[], np.ndarray]) -> tuple[np.ndarray, np
     tail /= beside
     tail *= density
     density *= x.dtype.type(SQRT_HALF_PI_INVERSE)
-    np.copyto(tail, np.subtract(1, tail, out=t), where=x > 0)
+    positive = np.greater(x, 0, out=new_empty(x.shape, BOOL))
+    np.putmask(tail, positive, np.subtract(1, tail, out=t))
     return tail, density
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from manual.checks import check_array
 from manual.nn.module import Module, overflowing
 
+
 class Softmax(Module):
     """y_i = e^(x_i) / Σ_j e^(x_j), over the dimension `dim` (negative: from the end).
 

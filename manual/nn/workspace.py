@@ -6,7 +6,7 @@ from sys import getrefcount
 
 import numpy as np
 
-SHAPES, COPIES = 4, 4  # of how many shapes arrays are kept, and how many of one shape
+SHAPES, COPIES = 12, 16  # of how many shapes arrays are kept, and how many of one shape
 
 
 class Workspace:
