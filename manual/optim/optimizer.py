@@ -7,13 +7,12 @@ update is a single pass wherever the parameters lie together in memory.
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
-from manual.nn.parameter import Parameter, runs, zero_grad
+from manual.nn.parameter import Parameter, stretches, zero_grad
 
 KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
 
@@ -107,20 +106,22 @@ class Optimizer:
         options = self._options(group, state)
         names = self._needed(group)
         buffers = state.prepare(names, params[0].dtype)
+        # The number of this update; None where there is no gradient.
+        numbers = [
+            None if p.grad is None else (n or 0) + 1
+            for p, n in zip(params, state.steps, strict=True)
+        ]
         offset = 0
-        for (has_grad, steps), members in groupby(
-            zip(params, state.steps, strict=True), key=lambda m: (m[0].grad is not None, m[1])
-        ):
-            for theta, grad in runs(p for p, _ in members):
-                own = slice(offset, offset + theta.size)
-                offset = own.stop
-                if has_grad:
-                    kept = {name: buffers[name][own] for name in names}
-                    self._update(theta, grad, kept, (steps or 0) + 1, options)
+        for theta, grad, number in stretches(params, numbers):
+            own = slice(offset, offset + theta.size)
+            offset = own.stop
+            if number is not None:
+                kept = {name: buffers[name][own] for name in names}
+                self._update(theta, grad, kept, number, options)
         if names:
             state.steps = [
-                n if p.grad is None else (n or 0) + 1
-                for p, n in zip(params, state.steps, strict=True)
+                n if number is None else number
+                for n, number in zip(state.steps, numbers, strict=True)
             ]
 
     def _options(self, group: dict[str, Any], state: "GroupState") -> dict[str, Any]:
