@@ -17,6 +17,7 @@ import numpy as np
 from manual.nn.criterion import Criterion
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter, runs
+from manual.nn.workspace import Workspace
 
 
 class Epoch(NamedTuple):
@@ -51,9 +52,11 @@ def batches(
         yield order[start : start + batch_size]
 
 
-def scaled(x: np.ndarray, dtype: np.dtype, scale: float | None) -> np.ndarray:
-    """x as it is, or with `scale` converted to dtype and multiplied by it."""
-    return x if scale is None else np.multiply(x, scale, dtype=dtype)
+def scaled(
+    x: np.ndarray, dtype: np.dtype, scale: float | None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """x as it is, or with `scale` converted to dtype and multiplied by it (into `out`)."""
+    return x if scale is None else np.multiply(x, scale, out=out, dtype=dtype)
 
 
 def predict(
@@ -128,8 +131,18 @@ def fit(
     dtype = _dtype(net)
     parameters = list(net.parameters())
 
+    new_empty = Workspace().empty
+
+    def gathered(data: np.ndarray, index: np.ndarray | slice) -> np.ndarray:
+        if isinstance(index, slice):
+            return data
+        out = new_empty((len(index), *data.shape[1:]), data.dtype)
+        return data.take(index, axis=0, out=out, mode="clip")  # all are inside: no copy is made
+
     def step(index: np.ndarray | slice) -> float:
-        inputs, target = scaled(x[index], dtype, scale), y[index]
+        inputs, target = gathered(x, index), gathered(y, index)
+        if scale is not None:
+            inputs = scaled(inputs, dtype, scale, new_empty(inputs.shape, dtype))
 
         def closure() -> np.floating:
             loss = criterion(net(inputs), target)

@@ -1,8 +1,10 @@
 """Smooth activations: y = f(x) element by element, so that dx = dy ∘ f'(x). Any rank from 0.
 
 Those made of straight pieces (ReLU and its kin, Step, Maxout) are in piecewise.py, those over a
-whole axis in softmax.py. NumPy turns results of rank 0 into scalars; `np.asarray` turns them back.
+whole axis in softmax.py. Everything is done in arrays of `new_empty`, one pass a line.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,14 +12,19 @@ from manual.checks import InputError, check_array, finite_number
 from manual.nn.gaussian import normal
 from manual.nn.module import Module, overflowing
 
+BOOL = np.dtype(bool)
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """σ(x) = 1 / (1 + e^−x); 1 − σ(x) is σ(−x).
+
+def sigmoid(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """σ(x) = 1 / (1 + e^−x) into `out`, which may be x; 1 − σ(x) is σ(−x).
 
     Keeps full relative accuracy for x → −∞, where (1 + tanh(x/2))/2 would lose it.
     """
+    np.negative(x, out=out)
     with np.errstate(over="ignore"):  # e^−x = inf gives 1/inf = 0, the right limit
-        return np.asarray(1 / (1 + np.exp(-x)))
+        np.exp(out, out=out)
+    out += 1
+    return np.divide(1, out, out=out)
 
 
 class Identity(Module):
@@ -42,7 +49,7 @@ class Sigmoid(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("Sigmoid: x", x)
-        y = sigmoid(x)
+        y = sigmoid(x, self.new_empty(x.shape, x.dtype))
         self.saved = (y,)
         return y
 
@@ -50,7 +57,10 @@ class Sigmoid(Module):
         """σ' = e^−x / (1 + e^−x)² = y (1 − y), with y = σ(x), so dx = dy y (1 − y)."""
         (y,) = self.recall()
         check_array("Sigmoid: dy", dy, y.shape, y.dtype)
-        return np.asarray(dy * (y * (1 - y)))
+        dx = np.subtract(1, y, out=self.new_empty(y.shape, y.dtype))
+        dx *= y
+        dx *= dy
+        return dx
 
 
 class LogSigmoid(Module):
@@ -61,13 +71,19 @@ class LogSigmoid(Module):
         digits of a small e^−|x|."""
         check_array("LogSigmoid: x", x)
         self.saved = (x,)
-        return np.asarray(np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))))
+        y, e = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, x.dtype)
+        np.minimum(x, 0, out=y)
+        y -= np.log1p(_exp_minus_abs(x, e), out=e)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """f' = e^−x / (1 + e^−x) = σ(−x), so dx = dy σ(−x)."""
         (x,) = self.recall()
         check_array("LogSigmoid: dy", dy, x.shape, x.dtype)
-        return np.asarray(dy * sigmoid(-x))
+        dx = np.negative(x, out=self.new_empty(x.shape, x.dtype))
+        sigmoid(dx, dx)
+        dx *= dy
+        return dx
 
 
 class Tanh(Module):
@@ -75,7 +91,7 @@ class Tanh(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("Tanh: x", x)
-        y = np.asarray(np.tanh(x))
+        y = np.tanh(x, out=self.new_empty(x.shape, x.dtype))
         self.saved = (y,)
         return y
 
@@ -83,7 +99,10 @@ class Tanh(Module):
         """tanh = sinh/cosh, so tanh' = 1 − tanh² = 1 − y², and dx = dy (1 − y²)."""
         (y,) = self.recall()
         check_array("Tanh: dy", dy, y.shape, y.dtype)
-        return np.asarray(dy * (1 - y * y))
+        dx = np.multiply(y, y, out=self.new_empty(y.shape, y.dtype))
+        np.subtract(1, dx, out=dx)
+        dx *= dy
+        return dx
 
 
 class Arctan(Module):
@@ -92,14 +111,17 @@ class Arctan(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("Arctan: x", x)
         self.saved = (x,)
-        return np.asarray(np.arctan(x))
+        return np.arctan(x, out=self.new_empty(x.shape, x.dtype))
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """x = tan y, and tan' = 1 + tan², so f' = 1 / (1 + x²) and dx = dy / (1 + x²)."""
         (x,) = self.recall()
         check_array("Arctan: dy", dy, x.shape, x.dtype)
+        dx = self.new_empty(x.shape, x.dtype)
         with np.errstate(over="ignore"):  # x² = inf gives dx = 0, the right limit
-            return np.asarray(dy / (1 + x * x))
+            np.multiply(x, x, out=dx)
+            dx += 1
+            return np.divide(dy, dx, out=dx)
 
 
 class ELU(Module):
@@ -115,7 +137,11 @@ class ELU(Module):
         """expm1 keeps the digits of e^x − 1 near 0; min(x, 0), that nothing overflows."""
         check_array("ELU: x", x)
         self.saved = (x,)
-        return np.where(x < 0, self.alpha * np.expm1(np.minimum(x, 0)), x)
+        y, straight = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, BOOL)
+        np.expm1(np.minimum(x, 0, out=y), out=y)
+        y *= self.alpha
+        np.putmask(y, np.greater_equal(x, 0, out=straight), x)
+        return y
 
     @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -125,8 +151,12 @@ class ELU(Module):
         """
         (x,) = self.recall()
         check_array("ELU: dy", dy, x.shape, x.dtype)
-        slope = self.alpha * np.exp(np.minimum(x, 0))
-        return np.asarray(dy * np.where(x > 0, x.dtype.type(1), slope))
+        dx, positive = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, BOOL)
+        np.exp(np.minimum(x, 0, out=dx), out=dx)
+        dx *= self.alpha
+        np.putmask(dx, np.greater(x, 0, out=positive), 1)
+        dx *= dy
+        return dx
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"
@@ -147,17 +177,25 @@ class Softplus(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """log(1 + e^t) = max(t, 0) + log(1 + e^−|t|) overflows nowhere, whatever the threshold."""
         check_array("Softplus: x", x)
+        t, y, e = (self.new_empty(x.shape, x.dtype) for _ in range(3))
         with np.errstate(over="ignore"):  # βx = ±inf gives the right limits
-            t = self.beta * x
-        self.saved = t, t > self.threshold
-        curve = np.maximum(t, 0) + np.log1p(np.exp(-np.abs(t)))
-        return np.where(t > self.threshold, x, curve / self.beta)
+            np.multiply(self.beta, x, out=t)
+        linear = np.greater(t, self.threshold, out=self.new_empty(x.shape, BOOL))
+        self.saved = t, linear
+        np.maximum(t, 0, out=y)
+        y += np.log1p(_exp_minus_abs(t, e), out=e)
+        y /= self.beta
+        np.copyto(y, x, where=linear)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """f' = β e^(βx) / (1 + e^(βx)) / β = σ(βx), and 1 on the linear part: dx = dy f'."""
         t, linear = self.recall()
         check_array("Softplus: dy", dy, t.shape, t.dtype)
-        return np.asarray(dy * np.where(linear, t.dtype.type(1), sigmoid(t)))
+        dx = sigmoid(t, self.new_empty(t.shape, t.dtype))
+        np.putmask(dx, linear, 1)
+        dx *= dy
+        return dx
 
     def extra_repr(self) -> str:
         return f"beta={self.beta}, threshold={self.threshold}"
@@ -168,10 +206,10 @@ class SiLU(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("SiLU: x", x)
-        s = sigmoid(x)
+        s = sigmoid(x, self.new_empty(x.shape, x.dtype))
         self.saved = x, s
         with np.errstate(invalid="ignore"):  # f(−inf) = NaN, which see
-            return np.asarray(x * s)
+            return np.multiply(x, s, out=self.new_empty(x.shape, x.dtype))
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """(x σ)' = σ + x σ', and σ' = σ(x) (1 − σ(x)) = σ(x) σ(−x), so
@@ -182,8 +220,14 @@ class SiLU(Module):
         """
         x, s = self.recall()
         check_array("SiLU: dy", dy, x.shape, x.dtype)
+        dx = np.negative(x, out=self.new_empty(x.shape, x.dtype))
+        sigmoid(dx, dx)
         with np.errstate(over="ignore", invalid="ignore"):  # ±inf, and ±inf · 0
-            return np.asarray(dy * (s * (1 + x * sigmoid(-x))))
+            dx *= x
+            dx += 1
+            dx *= s
+            dx *= dy
+        return dx
 
 
 class GELU(Module):
@@ -201,10 +245,11 @@ class GELU(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("GELU: x", x)
-        phi, slope = normal(x) if self.approximate == "none" else _tanh_approximation(x)
+        distribution = normal if self.approximate == "none" else _tanh_approximation
+        phi, slope = distribution(x, self.new_empty)
         self.saved = x, phi, slope
         with np.errstate(invalid="ignore"):  # f(−inf) = NaN, which see
-            return np.asarray(x * phi)
+            return np.multiply(x, phi, out=self.new_empty(x.shape, x.dtype))
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """(x Φ)' = Φ + x Φ', so dx = dy (Φ(x) + x Φ'(x)). NaN for x = ±inf, as in torch.
@@ -215,19 +260,40 @@ class GELU(Module):
         """
         x, phi, slope = self.recall()
         check_array("GELU: dy", dy, x.shape, x.dtype)
+        dx = self.new_empty(x.shape, x.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # ±inf, and ±inf · 0
-            return np.asarray(dy * (phi + x * slope))
+            np.multiply(x, slope, out=dx)
+            dx += phi
+            dx *= dy
+        return dx
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"
 
 
-def _tanh_approximation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """σ(2u) and its derivative by x. From |x| = 100 on they are 0 or 1, and 0, in every dtype:
-    cut off there, x³ does not overflow."""
+def _exp_minus_abs(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """e^−|x|"""
+    np.abs(x, out=out)
+    np.negative(out, out=out)
+    return np.exp(out, out=out)
+
+
+def _tanh_approximation(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """σ(2u) and its derivative by x, in arrays of new_empty. From |x| = 100 on they are 0 or 1,
+    and 0, in every dtype: cut off there, x³ does not overflow."""
     two_root, cubic = (x.dtype.type(text) for text in ("1.595769121605730711759784", "0.044715"))
-    x = np.clip(x, -100, 100)
-    square = cubic * x * x
-    u2 = two_root * x * (1 + square)
-    s = sigmoid(u2)
-    return s, s * sigmoid(-u2) * (two_root * (1 + 3 * square))
+    near, square, u2, s, slope = (new_empty(x.shape, x.dtype) for _ in range(5))
+    x = np.clip(x, -100, 100, out=near)
+    np.multiply(cubic, x, out=square)
+    square *= x
+    np.multiply(two_root, x, out=u2)
+    u2 *= np.add(1, square, out=s)
+    sigmoid(u2, s)
+    np.negative(u2, out=slope)
+    sigmoid(slope, slope)
+    slope *= s
+    square *= 3
+    square += 1
+    square *= two_root
+    slope *= square
+    return s, slope

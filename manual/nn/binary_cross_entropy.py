@@ -6,15 +6,16 @@ L_i = −[q y_i log p_i + (1 − y_i) log(1 − p_i)], p_i the probability predi
 import numpy as np
 
 from manual.checks import InputError, check_array
-from manual.nn.criterion import ElementwiseLoss, product
+from manual.nn.criterion import ElementwiseLoss, times
 from manual.nn.module import overflowing
 
+BOOL = np.dtype(bool)
 SMALLEST = float(np.float32(1e-12))  # torch's constant, which it keeps as a float32
 
 
 def _refuse_improbable(what: str, p: np.ndarray) -> None:
-    inside = (p >= 0) & (p <= 1)  # NaN is not
-    if not inside.all():
+    if not (p.min(initial=0) >= 0 and p.max(initial=1) <= 1):  # NaN is not
+        inside = (p >= 0) & (p <= 1)
         at = tuple(int(i) for i in np.argwhere(~inside)[0])
         raise InputError(f"{what}: expected probabilities in [0, 1], got {p[at]} at {at}")
 
@@ -43,7 +44,10 @@ class _BinaryLoss(ElementwiseLoss):
             )
 
     def _weighted(self, values: np.ndarray) -> np.ndarray:
-        return values if self.weight is None else self.weight * values
+        """The values, multiplied in place."""
+        if self.weight is not None:
+            values *= self.weight
+        return values
 
 
 class BCELoss(_BinaryLoss):
@@ -63,10 +67,15 @@ class BCELoss(_BinaryLoss):
         _refuse_improbable("BCELoss: prediction", prediction)
         _refuse_improbable("BCELoss: target", target)
         self.saved = prediction, target
+        log_p, log_q, no = (self._new(prediction) for _ in range(3))
+        np.negative(prediction, out=log_q)
         with np.errstate(divide="ignore"):  # log 0 = −∞, which counts as −100
-            log_p = np.maximum(np.log(prediction), -100)
-            log_q = np.maximum(np.log1p(-prediction), -100)
-        return self._reduced(self._weighted(-(target * log_p + (1 - target) * log_q)))
+            np.maximum(np.log(prediction, out=log_p), -100, out=log_p)
+            np.maximum(np.log1p(log_q, out=log_q), -100, out=log_q)
+        log_p *= target
+        log_q *= np.subtract(1, target, out=no)
+        log_p += log_q
+        return self._reduced(self._weighted(np.negative(log_p, out=log_p)))
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """∂L_i/∂p_i = −w_i [y_i/p_i − (1 − y_i)/(1 − p_i)] = w_i (p_i − y_i) / (p_i (1 − p_i)).
@@ -74,7 +83,12 @@ class BCELoss(_BinaryLoss):
         As in torch the denominator is at least 1e-12: finite at p = 0 and p = 1.
         """
         p, y = self.recall()
-        slopes = (p - y) / np.maximum(p * (1 - p), SMALLEST)
+        slopes, below = self._new(p), self._new(p)
+        np.subtract(1, p, out=below)
+        below *= p
+        np.maximum(below, SMALLEST, out=below)
+        np.subtract(p, y, out=slopes)
+        slopes /= below
         return self._chained(dloss, self._weighted(slopes))
 
 
@@ -105,18 +119,26 @@ class BCEWithLogitsLoss(_BinaryLoss):
         """−log σ(±x) = log(1 + e^∓x) = max(∓x, 0) + log(1 + e^−|x|): nothing overflows, and for
         either target small losses keep their digits."""
         self._check(prediction, target)
-        if not np.isfinite(target).all():
+        zero = self.new_empty(target.shape, BOOL)
+        if not np.isfinite(target, out=zero).all():
             at = tuple(int(i) for i in np.argwhere(~np.isfinite(target))[0])
             raise InputError(
                 f"BCEWithLogitsLoss: target: expected finite numbers, got {target[at]} at {at}"
             )
         self._check_factor("weight", prediction)
         self._check_factor("pos_weight", prediction)
-        x, yes, no = prediction, self._yes(target), 1 - target
-        e = np.exp(-np.abs(x))
+        x, e, no, tail, losses, other = prediction, *(self._new(prediction) for _ in range(5))
+        yes = self._yes(target)
+        np.subtract(1, target, out=no)
+        np.exp(np.negative(np.abs(x, out=e), out=e), out=e)
         self.saved = x, e, yes, no
-        tail = np.log1p(e)
-        losses = product(yes, np.maximum(-x, 0) + tail) + product(no, np.maximum(x, 0) + tail)
+        np.log1p(e, out=tail)
+        np.maximum(np.negative(x, out=losses), 0, out=losses)
+        losses += tail
+        np.maximum(x, 0, out=other)
+        other += tail
+        times(losses, yes, zero)
+        losses += times(other, no, zero)
         return self._reduced(self._weighted(losses))
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
@@ -126,10 +148,19 @@ class BCEWithLogitsLoss(_BinaryLoss):
         With e = e^−|x|, the larger of σ(x), σ(−x) is 1 / (1 + e) and the smaller e / (1 + e).
         """
         x, e, yes, no = self.recall()
-        larger = 1 / (1 + e)
-        smaller = e * larger
-        slopes = no * np.where(x > 0, larger, smaller) - yes * np.where(x > 0, smaller, larger)
+        larger, smaller, slopes, other = (self._new(x) for _ in range(4))
+        np.divide(1, np.add(1, e, out=larger), out=larger)
+        np.multiply(e, larger, out=smaller)
+        positive = np.greater(x, 0, out=self.new_empty(x.shape, BOOL))
+        for sigma, right, wrong in ((slopes, larger, smaller), (other, smaller, larger)):
+            sigma[...] = wrong  # σ(x), σ(−x)
+            np.putmask(sigma, positive, right)
+        slopes *= no
+        other *= yes
+        slopes -= other
         return self._chained(dloss, self._weighted(slopes))
 
     def _yes(self, target: np.ndarray) -> np.ndarray:
-        return target if self.pos_weight is None else self.pos_weight * target
+        if self.pos_weight is None:
+            return target
+        return np.multiply(self.pos_weight, target, out=self._new(target))

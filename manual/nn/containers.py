@@ -130,14 +130,14 @@ class Residual(Module):
         y = self.module(x)
         check_array("Residual: module(x), to be added to x", y, x.shape, x.dtype)
         self.saved = x.shape, x.dtype
-        return np.asarray(x + y)
+        return np.add(x, y, out=self.new_empty(x.shape, x.dtype))
 
     @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """∂y_i/∂x_j = [i = j] + ∂f_i/∂x_j, so dx_j = dy_j + Σ_i dy_i ∂f_i/∂x_j:
         dx = dy + f.backward(dy)."""
         check_array("Residual: dy", dy, *self.recall())
-        return np.asarray(dy + self.module.backward(dy))
+        return np.add(dy, self.module.backward(dy), out=self.new_empty(dy.shape, dy.dtype))
 
     def backward_parameters(self, dy: np.ndarray) -> None:
         """∂y/∂θ = ∂f/∂θ: x itself has no parameters."""

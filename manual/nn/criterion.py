@@ -3,9 +3,10 @@
 import numpy as np
 
 from manual.checks import InputError, check_array
+from manual.nn.workspace import Reuses
 
 
-class Criterion:
+class Criterion(Reuses):
     """What every loss has. `reduction`: "mean", "sum" or "none", as in torch.
 
     forward(prediction, target) returns a NumPy scalar of the prediction's dtype ("none": an
@@ -47,7 +48,7 @@ class Criterion:
                     f"{type(self).__name__}: reduction 'none' gives an array; "
                     f"backward needs dloss of shape {shape}"
                 )
-            return np.ones((), dtype)
+            return dtype.type(1)
         if np.ndim(dloss) == 0:
             dloss = np.asarray(dloss, dtype)
         check_array(f"{type(self).__name__}: dloss", dloss, shape, dtype)
@@ -78,9 +79,15 @@ class ElementwiseLoss(Criterion):
         dlosses = self._dloss(dloss, slopes.shape, slopes.dtype)
         if self.reduction == "mean":
             dlosses = dlosses / slopes.size
-        return np.asarray(dlosses * slopes)  # a product of two 0-d arrays is none
+        return np.multiply(dlosses, slopes, out=self._new(slopes))
+
+    def _new(self, like: np.ndarray) -> np.ndarray:
+        return self.new_empty(like.shape, like.dtype)
 
 
-def product(factor: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """factor · value with 0 · ∞ = 0, as a cross-entropy understands 0 log 0."""
-    return factor * np.where(factor == 0, 0, value)
+def times(value: np.ndarray, factor: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """value ← factor · value with 0 · ∞ = 0, as a cross-entropy understands 0 log 0. zero: a bool
+    array of that shape, to work with."""
+    np.putmask(value, np.equal(factor, 0, out=zero), 0)
+    value *= factor
+    return value

@@ -3,14 +3,37 @@
 Both are L_n = −Σ_c t_nc log p_nc, with t the target as a weight for each class. The classes lie
 on axis 1 of the prediction, (N, C) or (N, C, d1, …), or are all it has, (C,); n stands for every
 other position: the losses have the shape (N,), (N, d1, …) or ().
+
+In memory the work is done with the classes first, (C, N, …): so sums and maxima over them run
+along whole rows.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from manual.checks import DtypeError, InputError, check_array, whole_number
-from manual.nn.criterion import Criterion, product
+from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
-from manual.nn.softmax import log_sum
+from manual.nn.softmax import sum_and_log
+
+INDEX, BOOL = np.dtype(np.intp), np.dtype(bool)
+UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
+
+class _Target(NamedTuple):
+    """t, either as `dense`, (C, N, …); or, where of each position one class alone counts, as `at`,
+    the places of the (y_n, n) in a flat (C, N, …), and `w`, the t there, (N, …), or None for 1.
+    divisor: of the loss."""
+
+    divisor: np.floating
+    dense: np.ndarray | None = None
+    at: np.ndarray | None = None
+    w: np.ndarray | None = None
+
+    def of(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """The entries (y_n, n) of a (C, N, …) in C order: (N, …)."""
+        return values.reshape(-1).take(self.at, out=out, mode="clip")  # all are inside
 
 
 class _ClassLoss(Criterion):
@@ -34,7 +57,8 @@ class _ClassLoss(Criterion):
         self.weight = weight
         self.ignore_index = whole_number(f"{type(self).__name__}: ignore_index", ignore_index)
 
-    def _class_axis(self, x: np.ndarray) -> int:
+    def _classes_first(self, x: np.ndarray) -> np.ndarray:
+        """A view, (C, N, …) or (C,), of the prediction."""
         name = type(self).__name__
         check_array(f"{name}: prediction", x)
         axis = min(1, x.ndim - 1)
@@ -47,65 +71,102 @@ class _ClassLoss(Criterion):
             raise InputError(f"{name}: the mean over no elements (shape {x.shape})")
         if self.weight is not None:
             check_array(f"{name}: weight", self.weight, (x.shape[axis],), x.dtype)
-        return axis
+        return x.swapaxes(0, axis)
 
-    def _check_indices(self, x: np.ndarray, y: np.ndarray, axis: int) -> None:
-        name, classes = type(self).__name__, x.shape[axis]
-        shape = x.shape[:axis] + x.shape[axis + 1 :]
+    def _check_indices(self, prediction: np.ndarray, y: np.ndarray, classes: int) -> bool:
+        """Whether every position counts."""
+        name, shape = type(self).__name__, prediction.shape
+        shape = shape[: min(1, len(shape) - 1)] + shape[2:]
         if y.shape != shape or y.dtype.kind not in "iu":
             error = InputError if y.dtype.kind in "iu" else DtypeError
             raise error(
-                f"{name}: a prediction of shape {x.shape} needs class indices (integers) of "
-                f"shape {shape}, got {y.dtype} of shape {y.shape}"
+                f"{name}: a prediction of shape {prediction.shape} needs class indices (integers) "
+                f"of shape {shape}, got {y.dtype} of shape {y.shape}"
             )
+        # As unsigned numbers those below 0 are large.
+        if np.maximum.reduce(y.view(UNSIGNED[y.itemsize]), axis=None, initial=0) < classes:
+            return not 0 <= self.ignore_index < classes
         outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
         if outside.any():
             n = tuple(int(i) for i in np.argwhere(outside)[0])
             raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
+        return False
 
-    def _from_indices(self, x: np.ndarray, y: np.ndarray, axis: int) -> tuple:
-        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored; the index of the entries
-        (n, y_n), or None where others are ≠ 0 too; and the divisor."""
-        self._check_indices(x, y, axis)
-        counts = y != self.ignore_index
-        present = counts.astype(x.dtype)
-        y = np.where(counts, y, 0)
-        w = present if self.weight is None else present * self.weight[y]
-        positions = np.indices(y.shape, sparse=True)
-        at = (*positions[:axis], y, *positions[axis:])
-        epsilon = self.label_smoothing
-        t = np.zeros(x.shape, x.dtype)
-        t[at] = (1 - epsilon) * w
-        if epsilon:
-            t += epsilon / x.shape[axis] * self._weighted(np.expand_dims(present, axis), axis)
-            at = None
+    def _from_indices(self, prediction: np.ndarray, z: np.ndarray, y: np.ndarray) -> _Target:
+        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored."""
+        classes, number, epsilon = len(z), z.dtype.type, self.label_smoothing
+        all_count = self._check_indices(prediction, y, classes)
+        at = self.new_empty(y.shape, INDEX)
+        np.copyto(at, y, casting="unsafe")  # from whatever kind of integer
+        present = w = None
+        if not all_count:
+            counts = at != self.ignore_index
+            at *= counts
+            present = w = counts.astype(z.dtype)
+        if self.weight is not None:
+            w = self.weight.take(at, out=self.new_empty(y.shape, z.dtype), mode="clip")
+            if present is not None:
+                w *= present
         divisor = 1
         if self.reduction == "mean":
-            divisor = np.count_nonzero(counts) if self.weight is None else w.sum()
+            divisor = y.size if all_count else np.count_nonzero(counts)
+            divisor = divisor if self.weight is None else w.sum()
             if divisor == 0:
                 raise ValueError(
                     f"{type(self).__name__}: no target counts (all are ignore_index or of "
                     "weight 0); the mean over nothing is undefined"
                 )
-        return t, at, x.dtype.type(divisor)
+        at *= y.size
+        at += self._positions(y.size).reshape(y.shape)
+        if not epsilon:
+            return _Target(number(divisor), at=at, w=w)
+        t, own = self.new_empty(z.shape, z.dtype), self.new_empty(y.shape, z.dtype)
+        t[...] = epsilon / classes
+        if self.weight is not None:
+            t *= _column(self.weight, z.ndim)
+        if present is not None:
+            t *= present
+        own[...] = 1 if w is None else w
+        own *= 1 - epsilon
+        own += _Target(number(divisor), at=at).of(t, self.new_empty(y.shape, z.dtype))
+        t.reshape(-1)[at] = own
+        return _Target(number(divisor), t)
 
-    def _weighted(self, q: np.ndarray, axis: int) -> np.ndarray:
-        """w_c q_nc."""
-        if self.weight is None:
-            return q
-        return q * self.weight.reshape(-1, *[1] * (q.ndim - axis - 1))
+    def _positions(self, n: int) -> np.ndarray:
+        """0 … n − 1"""
+        if self._range.size != n:
+            self._range = np.arange(n, dtype=INDEX)
+        return self._range
 
-    def _loss(self, t, at, log_p, divisor, axis: int) -> np.floating | np.ndarray:
-        """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0."""
-        terms = product(t, log_p).sum(axis=axis) if at is None else product(t[at], log_p[at])
-        losses = -terms
-        return losses if self.reduction == "none" else losses.sum() / divisor
+    _range = np.arange(0, dtype=INDEX)
 
-    def _dlosses(self, dloss, t, divisor, axis: int) -> np.ndarray:
-        """dL/dL_n over the divisor, as it broadcasts over t."""
-        shape = t.shape[:axis] + t.shape[axis + 1 :]
-        dloss = self._dloss(dloss, shape, t.dtype) / divisor
-        return np.expand_dims(dloss, axis) if self.reduction == "none" else dloss
+    def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
+        """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p:
+        (C, N, …), or for a sparse t that of the y_n alone, (N, …)."""
+        factor = t.w if t.dense is None else t.dense
+        terms = self.new_empty(log_p.shape, log_p.dtype)
+        np.negative(log_p, out=terms)
+        if factor is not None:
+            times(terms, factor, self.new_empty(terms.shape, BOOL))
+        if self.reduction != "none":
+            return np.add.reduce(terms, axis=None) / t.divisor
+        return terms if t.dense is None else terms.sum(axis=0)
+
+    def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
+        """dL/dL_n over the divisor, () or (N, …)."""
+        return self._dloss(dloss, shape, t.divisor.dtype) / t.divisor
+
+    def _classes_back(self, first: np.ndarray) -> np.ndarray:
+        """(C, N, …) as the prediction has it."""
+        view = first.swapaxes(0, min(1, first.ndim - 1))
+        dz = self.new_empty(view.shape, view.dtype)
+        np.copyto(dz, view)
+        return dz
+
+
+def _column(weight: np.ndarray, ndim: int) -> np.ndarray:
+    """(C,) as it broadcasts over (C, N, …)."""
+    return weight.reshape(-1, *[1] * (ndim - 1))
 
 
 class NLLLoss(_ClassLoss):
@@ -123,16 +184,22 @@ class NLLLoss(_ClassLoss):
 
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
-        axis = self._class_axis(prediction)
-        t, at, divisor = self._from_indices(prediction, np.asarray(target), axis)
-        self.saved = t, divisor, axis
-        return self._loss(t, at, prediction, divisor, axis)
+        log_p = self._classes_first(prediction)
+        t = self._from_indices(prediction, log_p, np.asarray(target))
+        first = self.new_empty(log_p.shape, log_p.dtype)
+        np.copyto(first, log_p)
+        self.saved = t, first.shape
+        return self._loss(t, t.of(first, self.new_empty(first.shape[1:], first.dtype)))
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
         for "mean" over the divisor."""
-        t, divisor, axis = self.recall()
-        return -t * self._dlosses(dloss, t, divisor, axis)
+        t, shape = self.recall()
+        dz = self.new_empty(shape, t.divisor.dtype)
+        dz[...] = 0
+        factor = self._dlosses(dloss, shape[1:], t)
+        dz.reshape(-1)[t.at] = -factor if t.w is None else -t.w * factor
+        return self._classes_back(dz)
 
 
 class CrossEntropyLoss(_ClassLoss):
@@ -174,18 +241,23 @@ class CrossEntropyLoss(_ClassLoss):
         Raises InputError or DtypeError for what does not fit, IndexError for a target outside
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
-        axis = self._class_axis(prediction)
+        z = self._classes_first(prediction)
         target = np.asarray(target)
         if target.shape == prediction.shape:
-            t, at, divisor = self._from_probabilities(prediction, target, axis)
+            t = self._from_probabilities(prediction, z, target)
         else:
-            t, at, divisor = self._from_indices(prediction, target, axis)
-        z = prediction - prediction.max(axis=axis, keepdims=True)
-        p = np.exp(z)
-        log_p = z - log_sum(p, axis)
-        p /= p.sum(axis=axis, keepdims=True)
-        self.saved = p, log_p, t, divisor, axis
-        return self._loss(t, at, log_p, divisor, axis)
+            t = self._from_indices(prediction, z, target)
+        p, log_p = self.new_empty(z.shape, z.dtype), self.new_empty(z.shape, z.dtype)
+        np.copyto(log_p, z)
+        log_p -= np.maximum.reduce(log_p, axis=0, out=self.new_empty(z.shape[1:], z.dtype))
+        np.exp(log_p, out=p)
+        total, log_total = sum_and_log(p, 0, self.new_empty)
+        log_p -= log_total
+        p /= total
+        if t.dense is None:
+            log_p = t.of(log_p, self.new_empty(z.shape[1:], z.dtype))
+        self.saved = p, log_p, t
+        return self._loss(t, log_p)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
@@ -195,21 +267,39 @@ class CrossEntropyLoss(_ClassLoss):
             = p_nk Σ_{c≠k} t_nc + t_nk (p_nk − 1),
         and for "mean" the same over the divisor. p − 1 from log p keeps its digits for p → 1.
         """
-        p, log_p, t, divisor, axis = self.recall()
-        dz = p * (t.sum(axis=axis, keepdims=True) - t)
-        dz += t * np.expm1(log_p)
-        dz *= self._dlosses(dloss, t, divisor, axis)
-        return dz
+        p, log_p, t = self.recall()
+        dz = self.new_empty(p.shape, p.dtype)
+        factor = self._dlosses(dloss, p.shape[1:], t)
+        if t.dense is None:  # one t_nc = w_n alone: p_nk w_n, and for k = y_n w_n (p_nk − 1)
+            if t.w is not None:
+                factor = np.multiply(factor, t.w, out=self.new_empty(t.w.shape, p.dtype))
+            np.multiply(p, factor, out=dz)
+            dp = np.expm1(log_p, out=self.new_empty(log_p.shape, log_p.dtype))
+            dp *= factor
+            dz.reshape(-1)[t.at] = dp
+        else:
+            total = t.dense.sum(axis=0, out=self.new_empty(p.shape[1:], p.dtype))
+            np.subtract(total, t.dense, out=dz)
+            dz *= p
+            dp = np.expm1(log_p, out=self.new_empty(p.shape, p.dtype))
+            dp *= t.dense
+            dz += dp
+            dz *= factor
+        return self._classes_back(dz)
 
-    def _from_probabilities(self, z: np.ndarray, y: np.ndarray, axis: int) -> tuple:
-        """t = w_c ((1 − ε) y_nc + ε/C); None (which see above); and the divisor."""
+    def _from_probabilities(self, prediction: np.ndarray, z: np.ndarray, y: np.ndarray) -> _Target:
+        """t_nc = w_c ((1 − ε) y_nc + ε/C)."""
         check_array("CrossEntropyLoss: target (class probabilities)", y, dtype=z.dtype)
         if self.ignore_index >= 0:
             raise InputError(
                 f"CrossEntropyLoss: ignore_index {self.ignore_index} needs class indices as the "
                 "target, got class probabilities"
             )
-        epsilon, classes = self.label_smoothing, z.shape[axis]
-        q = (1 - epsilon) * y + epsilon / classes if epsilon else y
+        y, epsilon, classes = self._classes_first(y), self.label_smoothing, len(z)
+        t = self.new_empty(z.shape, z.dtype)
+        np.multiply(1 - epsilon, y, out=t)
+        t += epsilon / classes
+        if self.weight is not None:
+            t *= _column(self.weight, z.ndim)
         positions = z.size // classes if self.reduction == "mean" else 1
-        return self._weighted(q, axis), None, z.dtype.type(positions)
+        return _Target(z.dtype.type(positions), t)

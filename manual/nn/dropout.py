@@ -7,6 +7,8 @@ import numpy as np
 from manual.checks import InputError, check_array, random_generator
 from manual.nn.module import Module, overflowing
 
+DOUBLE = np.dtype(float)  # the same masks in every dtype
+
 
 class Dropout(Module):
     """In training each element is 0 with probability p, and else divided by 1 − p, so that its
@@ -32,18 +34,20 @@ class Dropout(Module):
         check_array("Dropout: x", x)
         mask = None
         if self.training and self.p > 0:
-            mask = np.asarray(self.generator.random(x.shape) >= self.p).astype(x.dtype)
+            drawn = self.generator.random(out=self.new_empty(x.shape, DOUBLE))
+            mask = self.new_empty(x.shape, x.dtype)
+            np.greater_equal(drawn, self.p, out=mask)
             if self.p < 1:
                 mask *= 1 / (1 - self.p)
         self.saved = mask, x.shape, x.dtype
-        return x if mask is None else np.asarray(x * mask)
+        return x if mask is None else np.multiply(x, mask, out=self.new_empty(x.shape, x.dtype))
 
     @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """y_i = x_i m_i / (1 − p), so dx = dy m / (1 − p), with the mask of the last forward."""
         mask, shape, dtype = self.recall()
         check_array("Dropout: dy", dy, shape, dtype)
-        return dy if mask is None else np.asarray(dy * mask)
+        return dy if mask is None else np.multiply(dy, mask, out=self.new_empty(shape, dtype))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -1,5 +1,6 @@
 """The standard normal distribution, which GELU needs and NumPy lacks: Φ and its derivative φ."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -41,38 +42,51 @@ CHEBYSHEV = (
     "-3.472614868346809753958558e-20",
     "6.821856803090608875380476e-21",
 )
+BOOL = np.dtype(bool)
 SQRT_HALF_PI_INVERSE = "0.3989422804014326779399461"  # 1/√(2π)
 
 
-def normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normal(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
     """Φ(x) = ∫_−∞^x φ = (1 + erf(x/√2))/2 and φ(x) = e^(−x²/2)/√(2π), in the dtype of x.
+
+    new_empty: gives arrays for results and what lies between, as a module's does.
 
     Both within a few units in the last place, for x → −∞ too, where (1 + erf)/2 would lose
     every digit (longdouble: as far as 64 bits of precision go). NaN stays NaN.
     """
-    a = np.minimum(np.abs(x), 200)  # e^(−200²/2) is 0 in every dtype
-    density = _exp_half_square(a)
-    tail = _horner(_powers(x.dtype), (4 - a) / (4 + a))  # Φ(−a) = e^(−a²/2) h(a) / (4 + a)
-    tail /= 4 + a
+    a, t, tail, beside, density = (new_empty(x.shape, x.dtype) for _ in range(5))
+    np.minimum(np.abs(x, out=a), 200, out=a)  # e^(−200²/2) is 0 in every dtype
+    _exp_half_square(a, density, t, beside)
+    np.subtract(4, a, out=t)
+    t /= np.add(4, a, out=beside)
+    _horner(_powers(x.dtype), t, tail)  # Φ(−a) = e^(−a²/2) h(a) / (4 + a)
+    tail /= beside
     tail *= density
     density *= x.dtype.type(SQRT_HALF_PI_INVERSE)
-    return np.where(x > 0, 1 - tail, tail), density
+    positive = np.greater(x, 0, out=new_empty(x.shape, BOOL))
+    np.putmask(tail, positive, np.subtract(1, tail, out=t))
+    return tail, density
 
 
-def _exp_half_square(a: np.ndarray) -> np.ndarray:
+def _exp_half_square(a: np.ndarray, out: np.ndarray, b: np.ndarray, beside: np.ndarray) -> None:
     """e^(−a²/2). A rounding error δ of a²/2 would become a relative one of δ here; with b, a to
     4 binary places, b² is exact and a² − b² = (a − b)(a + b) small."""
-    b = np.rint(16 * a) / 16
-    return np.exp(b * b / -2) * np.exp((a - b) * (a + b) / -2)
+    np.rint(np.multiply(16, a, out=b), out=b)
+    b /= 16
+    np.subtract(a, b, out=beside)
+    beside *= np.add(a, b, out=out)
+    beside /= -2
+    b *= b
+    b /= -2
+    np.multiply(np.exp(b, out=out), np.exp(beside, out=beside), out=out)
 
 
-def _horner(powers: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """powers[0] tⁿ + … + powers[n]."""
-    y = np.full_like(t, powers[0])
+def _horner(powers: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+    """y = powers[0] tⁿ + … + powers[n]."""
+    y[...] = powers[0]
     for power in powers[1:]:
         y *= t
         y += power
-    return y
 
 
 @cache

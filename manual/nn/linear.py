@@ -59,7 +59,8 @@ class Linear(Module):
             raise InputError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
         rows = x.reshape(math.prod(x.shape[:-1]), self.in_features)
         self.saved = rows, x.shape
-        y = np.dot(rows, self.weight.data.T)
+        y = self.new_empty((len(rows), self.out_features), x.dtype)
+        np.dot(rows, self.weight.data.T, out=y)
         if self.bias is not None:
             y += self.bias.data
         return y.reshape(*x.shape[:-1], self.out_features)
@@ -72,7 +73,8 @@ class Linear(Module):
         """
         x, shape = self.recall()
         self.backward_parameters(dy)
-        dx = np.dot(dy.reshape(len(x), self.out_features), self.weight.data)
+        dx = self.new_empty(x.shape, x.dtype)
+        np.dot(dy.reshape(len(x), self.out_features), self.weight.data, out=dx)
         return dx.reshape(shape)
 
     @overflowing
@@ -89,7 +91,9 @@ class Linear(Module):
         dweight = self.weight.overwrite_grad()
         np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
         if self.bias is not None:
-            np.sum(dy, axis=0, out=self.bias.overwrite_grad())
+            ones = self.new_empty((len(x),), x.dtype)
+            ones[...] = 1
+            np.dot(ones, dy, out=self.bias.overwrite_grad())  # Σ_n dy_ni, quicker than np.sum
 
     def extra_repr(self) -> str:
         return (

@@ -19,7 +19,8 @@ class HalfSquaredError(ElementwiseLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating:
         self._check(prediction, target)
-        difference = prediction - target
+        difference = self._new(prediction)
+        np.subtract(prediction, target, out=difference)
         self.saved = (difference,)
         return _sum_of_squares(difference) / 2
 
@@ -39,7 +40,8 @@ class SumSquaredError(ElementwiseLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating:
         self._check(prediction, target)
-        difference = prediction - target
+        difference = self._new(prediction)
+        np.subtract(prediction, target, out=difference)
         self.saved = (difference,)
         return _sum_of_squares(difference)
 
@@ -47,7 +49,7 @@ class SumSquaredError(ElementwiseLoss):
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """∂L/∂ŷ_i = 2 (ŷ_i − y_i)."""
         (difference,) = self.recall()
-        return self._chained(dloss, 2 * difference)
+        return self._chained(dloss, np.multiply(2, difference, out=self._new(difference)))
 
 
 class MSELoss(ElementwiseLoss):
@@ -56,10 +58,11 @@ class MSELoss(ElementwiseLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         self._check(prediction, target)
-        difference = prediction - target
+        difference = self._new(prediction)
+        np.subtract(prediction, target, out=difference)
         self.saved = (difference,)
         if self.reduction == "none":
-            return difference * difference
+            return np.multiply(difference, difference, out=self._new(difference))
         total = _sum_of_squares(difference)
         return total / difference.size if self.reduction == "mean" else total
 
@@ -67,7 +70,7 @@ class MSELoss(ElementwiseLoss):
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """∂L_i/∂ŷ_i = 2 (ŷ_i − y_i); "mean": the same over the number of elements."""
         (difference,) = self.recall()
-        return self._chained(dloss, 2 * difference)
+        return self._chained(dloss, np.multiply(2, difference, out=self._new(difference)))
 
 
 class L1Loss(ElementwiseLoss):
@@ -76,11 +79,12 @@ class L1Loss(ElementwiseLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         self._check(prediction, target)
-        difference = prediction - target
+        difference = self._new(prediction)
+        np.subtract(prediction, target, out=difference)
         self.saved = (difference,)
-        return self._reduced(np.abs(difference))
+        return self._reduced(np.abs(difference, out=self._new(difference)))
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """∂L_i/∂ŷ_i = sign(ŷ_i − y_i), and 0 at the kink ŷ_i = y_i, as in torch."""
         (difference,) = self.recall()
-        return self._chained(dloss, np.sign(difference))
+        return self._chained(dloss, np.sign(difference, out=self._new(difference)))

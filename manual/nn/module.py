@@ -6,12 +6,13 @@ import numpy as np
 
 from manual.checks import FLOATS, InputError
 from manual.nn.parameter import Parameter, flatten, zero_grad
+from manual.nn.workspace import Reuses
 
 # For a forward or backward whose result may be too large for the dtype: inf, as in torch.
 overflowing = np.errstate(over="ignore")
 
 
-class Module:
+class Module(Reuses):
     """A function with parameters, and its derivative.
 
     A module of your own assigns its parameters (`Parameter`) and inner modules (`Module`) to
@@ -19,6 +20,9 @@ class Module:
 
         forward(x) -> y         keeps in `self.saved` what backward needs
         backward(dy) -> dx      dLoss/dy in, dLoss/dx out; writes `p.grad` of its own parameters
+
+    and takes the arrays for its results from `self.new_empty(shape, dtype)`, if it is to be
+    quick: they are used again once nobody holds them any more, and a step allocates nothing.
 
     `dy` belongs to the last forward. Neither method changes its argument; what was given to
     forward, and what it returned, must not be changed in place before backward has run.

@@ -69,19 +69,19 @@ class BatchNorm1d(Module):
         from_batch = self.training or self.running_mean is None
         n = self._checked(x, from_batch)
         axes, column = (0, 2)[: x.ndim - 1], (1, self.num_features, 1)[: x.ndim]
+        normed, y = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, x.dtype)
         if from_batch:
             mean = x.sum(axes, keepdims=True) / n
-            normed = x - mean
+            np.subtract(x, mean, out=normed)
             rest = normed.sum(axes, keepdims=True) / n
             normed -= rest
-            y = normed * normed
+            np.multiply(normed, normed, out=y)
             var = y.sum(axes, keepdims=True) / n
             if self.track_running_stats:  # so this is training
                 self._track(x.size, n, (mean + rest).reshape(-1), var.reshape(-1))
         else:
             var = self.running_var.reshape(column)
-            normed = x - self.running_mean.reshape(column)
-            y = np.empty_like(normed)
+            np.subtract(x, self.running_mean.reshape(column), out=normed)
         inverse = 1 / np.sqrt(var + self.eps)
         normed *= inverse
         self.saved = normed, inverse, from_batch
@@ -151,10 +151,11 @@ class BatchNorm1d(Module):
         scale = inverse
         if self.weight is not None:
             scale = inverse * self.weight.data.reshape(inverse.shape)
+        dx = self.new_empty(dy.shape, dy.dtype)
         if not from_batch:
-            return dy * scale
+            return np.multiply(dy, scale, out=dx)
         n = max(math.prod(dy.shape[::2]), 1)
-        dx = normed * (dgamma / n)
+        np.multiply(normed, dgamma / n, out=dx)
         np.subtract(dy, dx, out=dx)
         dx -= dbeta / n
         dx *= scale
@@ -173,7 +174,8 @@ class BatchNorm1d(Module):
         normed, *_ = self.recall()
         check_array("BatchNorm1d: dy", dy, normed.shape, normed.dtype)
         axes = (0, 2)[: dy.ndim - 1]
-        dgamma, dbeta = (dy * normed).sum(axes, keepdims=True), dy.sum(axes, keepdims=True)
+        terms = np.multiply(dy, normed, out=self.new_empty(dy.shape, dy.dtype))
+        dgamma, dbeta = terms.sum(axes, keepdims=True), dy.sum(axes, keepdims=True)
         for p, gradient in ((self.weight, dgamma), (self.bias, dbeta)):
             if p is not None:
                 p.grad = gradient.reshape(-1)

@@ -6,6 +6,8 @@ into such a pair of buffers.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +144,7 @@ def flatten(parameters: Iterable[Parameter]) -> None:
     for p in parameters:
         by_dtype.setdefault(p.dtype, []).append(p)
     for dtype, group in by_dtype.items():
-        if len(list(_runs(group))) == 1:
+        if len(list(stretches(group))) == 1:
             continue
         flat, start = Flat(sum(p.size for p in group), dtype), 0
         for p in group:
@@ -150,27 +152,27 @@ def flatten(parameters: Iterable[Parameter]) -> None:
             start += p.size
 
 
-def _runs(parameters: Iterable[Parameter]) -> Iterator[tuple[Flat, int, int]]:
-    """The longest stretches of buffer that the parameters, in their order, fill."""
-    flat, start, stop = None, 0, 0
-    for p in parameters:
-        if p._flat is flat and p._start == stop:
+def stretches(
+    parameters: Iterable[Parameter], keys: Iterable[Any] = repeat(None)
+) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
+    """The parameters as few 1-D pieces: (values, gradients, key), the arrays views, together all
+    of them, in order. What lies in one piece has one key; all of a `Sequential` with one key do.
+    """
+    flat, key, start, stop = None, None, 0, 0
+    for p, own in zip(parameters, keys, strict=False):
+        if p._flat is flat and p._start == stop and own == key:
             stop = p._stop
             continue
         if flat is not None:
-            yield flat, start, stop
-        flat, start, stop = p._flat, p._start, p._stop
+            yield flat.data[start:stop], flat.grad[start:stop], key
+        flat, key, start, stop = p._flat, own, p._start, p._stop
     if flat is not None:
-        yield flat, start, stop
+        yield flat.data[start:stop], flat.grad[start:stop], key
 
 
 def runs(parameters: Iterable[Parameter]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The parameters as few 1-D pieces: (values, gradients) views, together all of them, in order.
-
-    For all parameters of one `Sequential` this is a single piece.
-    """
-    for flat, start, stop in _runs(parameters):
-        yield flat.data[start:stop], flat.grad[start:stop]
+    """`stretches` whatever the key: (values, gradients)."""
+    return ((theta, grad) for theta, grad, _ in stretches(parameters))
 
 
 def zero_grad(parameters: Iterable[Parameter], set_to_none: bool) -> None:

@@ -2,6 +2,7 @@
 is subtracted first. A row that has only −inf, or +inf or NaN anywhere, gives NaN, as in torch."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,8 +24,9 @@ class Softmax(Module):
         """With m = max x: e^(x_i − m) / Σ_j e^(x_j − m). No e^… exceeds 1 and one of them is 1."""
         check_array("Softmax: x", x)
         axis = _axis(self, "softmax", x.ndim)
-        y = np.exp(_below_maximum(np.atleast_1d(x), axis))
-        y /= y.sum(axis=axis, keepdims=True)
+        y, sums = _below_maximum(np.atleast_1d(x), axis, self.new_empty)
+        np.exp(y, out=y)
+        y /= np.add.reduce(y, axis, out=sums, keepdims=True)
         y = y.reshape(x.shape)
         self.saved = y, axis
         return y
@@ -37,10 +39,14 @@ class Softmax(Module):
         """
         y, axis = self.recall()
         check_array("Softmax: dy", dy, y.shape, y.dtype)
-        y, dx = np.atleast_1d(y, dy)
-        dx = dx - (dx * y).sum(axis=axis, keepdims=True)
+        shape = y.shape
+        y, dy = np.atleast_1d(y, dy)
+        dx, sums = self.new_empty(y.shape, y.dtype), self.new_empty(of_one(y, axis), y.dtype)
+        np.multiply(dy, y, out=dx)
+        np.add.reduce(dx, axis, out=sums, keepdims=True)
+        np.subtract(dy, sums, out=dx)
         dx *= y
-        return dx.reshape(dy.shape)
+        return dx.reshape(shape)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -56,9 +62,10 @@ class LogSoftmax(Module):
         """With m = max x: (x_i − m) − log Σ_j e^(x_j − m): no overflow, no log of 0."""
         check_array("LogSoftmax: x", x)
         axis = _axis(self, "log_softmax", x.ndim)
-        y = _below_maximum(np.atleast_1d(x), axis)
+        y, _ = _below_maximum(np.atleast_1d(x), axis, self.new_empty)
         if y.size:
-            y -= log_sum(np.exp(y), axis)
+            e = np.exp(y, out=self.new_empty(y.shape, y.dtype))
+            y -= sum_and_log(e, axis, self.new_empty)[1]
         y = y.reshape(x.shape)
         self.saved = y, axis
         return y
@@ -71,29 +78,48 @@ class LogSoftmax(Module):
         """
         y, axis = self.recall()
         check_array("LogSoftmax: dy", dy, y.shape, y.dtype)
-        y, dx = np.atleast_1d(y, dy)
-        dx = dx - np.exp(y) * dx.sum(axis=axis, keepdims=True)
-        return dx.reshape(dy.shape)
+        shape = y.shape
+        y, dy = np.atleast_1d(y, dy)
+        dx, sums = self.new_empty(y.shape, y.dtype), self.new_empty(of_one(y, axis), y.dtype)
+        np.exp(y, out=dx)
+        dx *= np.add.reduce(dy, axis, out=sums, keepdims=True)
+        return np.subtract(dy, dx, out=dx).reshape(shape)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
 
 
-def log_sum(e: np.ndarray, axis: int) -> np.ndarray:
-    """log Σ_j e_j (that axis kept, of length 1), where the largest e_j of each row is 1.
+def sum_and_log(e: np.ndarray, axis: int, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_j e_j and log Σ_j e_j (that axis kept, of length 1), where the largest e_j of each row
+    is 1. The arrays come from new_empty.
 
     log1p adds the 1 to the sum of the others: where they are small, the result, about that sum,
     would lose its digits beside the 1.
     """
-    ones = e == 1
-    others = np.where(ones, 0, e).sum(axis=axis, keepdims=True)
-    return np.log1p(others + (ones.sum(axis=axis, keepdims=True, dtype=e.dtype) - 1))
+    ones, shape = new_empty(e.shape, e.dtype), of_one(e, axis)
+    more, total = new_empty(shape, e.dtype), new_empty(shape, e.dtype)
+    np.equal(e, 1, out=ones)
+    np.add.reduce(ones, axis, None, more, True)
+    more -= 1
+    more += np.add.reduce(np.subtract(e, ones, out=ones), axis, None, total, True)
+    np.add(1, more, out=total)
+    return total, np.log1p(more, out=more)
 
 
-def _below_maximum(x: np.ndarray, axis: int) -> np.ndarray:
-    """x − max x, a new array; of an empty axis there is nothing to subtract from."""
+def of_one(x: np.ndarray, axis: int) -> tuple[int, ...]:
+    """The shape of x with that axis of length 1."""
+    shape = list(x.shape)
+    shape[axis] = 1
+    return tuple(shape)
+
+
+def _below_maximum(x: np.ndarray, axis: int, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """x − max x, and an array for one number of each row; of an empty axis there is nothing to
+    subtract from."""
+    y, largest = new_empty(x.shape, x.dtype), new_empty(of_one(x, axis), x.dtype)
+    np.maximum.reduce(x, axis, out=largest, keepdims=True, initial=-np.inf)
     with np.errstate(over="ignore", invalid="ignore"):  # −inf is the right limit; inf − inf = NaN
-        return x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+        return np.subtract(x, largest, out=y), largest
 
 
 def _checked(name: str, dim: int | None) -> int | None:

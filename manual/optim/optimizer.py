@@ -4,15 +4,15 @@ The state of a group (a momentum, say) is one 1-D buffer over all its parameters
 update is a single pass wherever the parameters lie together in memory.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
-from manual.nn.parameter import Parameter, runs, zero_grad
+from manual.nn.parameter import Parameter, stretches, zero_grad
 
 KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
 
@@ -98,29 +98,40 @@ class Optimizer:
         # is for who trains to notice, as in torch. What makes a NaN still warns.
         with np.errstate(over="ignore"):
             for group, state in zip(self.param_groups, self._states, strict=True):
-                self._check(group)
                 self._step(group, state)
         return loss
 
     def _step(self, group: dict[str, Any], state: "GroupState") -> None:
-        params, names = group["params"], self._needed(group)
+        params = group["params"]
+        options = self._options(group, state)
+        names = self._needed(group)
         buffers = state.prepare(names, params[0].dtype)
-        options = _numbers(group, params[0].dtype)
+        # The number of this update; None where there is no gradient.
+        numbers = [
+            None if p.grad is None else (n or 0) + 1
+            for p, n in zip(params, state.steps, strict=True)
+        ]
         offset = 0
-        for (has_grad, steps), members in groupby(
-            zip(params, state.steps, strict=True), key=lambda m: (m[0].grad is not None, m[1])
-        ):
-            for theta, grad in runs(p for p, _ in members):
-                own = slice(offset, offset + theta.size)
-                offset = own.stop
-                if has_grad:
-                    kept = {name: buffers[name][own] for name in names}
-                    self._update(theta, grad, kept, (steps or 0) + 1, options)
+        for theta, grad, number in stretches(params, numbers):
+            own = slice(offset, offset + theta.size)
+            offset = own.stop
+            if number is not None:
+                kept = {name: buffers[name][own] for name in names}
+                self._update(theta, grad, kept, number, options)
         if names:
             state.steps = [
-                n if p.grad is None else (n or 0) + 1
-                for p, n in zip(params, state.steps, strict=True)
+                n if number is None else number
+                for n, number in zip(state.steps, numbers, strict=True)
             ]
+
+    def _options(self, group: dict[str, Any], state: "GroupState") -> dict[str, Any]:
+        """The options as numbers; checked where one has changed since the last step."""
+        dtype = group["params"][0].dtype
+        given = {name: value for name, value in group.items() if name != "params"}
+        if (dtype, given) != state.given:
+            self._check(group)
+            state.given, state.options = (dtype, copy.deepcopy(given)), _numbers(given, dtype)
+        return state.options
 
     def _update(
         self,
@@ -241,6 +252,8 @@ class GroupState:
         self.size = sum(p.size for p in params)
         self.steps: list[int | None] = [None] * len(params)
         self.buffers: dict[str, np.ndarray] = {}
+        self.given: tuple[np.dtype, dict[str, Any]] | None = None  # options of the last step
+        self.options: dict[str, Any] = {}  # the same as numbers
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
         """All buffers, also those named, in dtype: the network may have been converted since."""
@@ -285,7 +298,7 @@ def array_of(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _numbers(group: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
+def _numbers(given: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
     """The options as Python numbers: one of NumPy's would change the dtype of what it multiplies.
     For longdouble parameters as longdouble, or 1 − β would not be as precise as the rest."""
     real = np.longdouble if dtype == np.longdouble else float
@@ -295,4 +308,4 @@ def _numbers(group: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
             return tuple(number(v) for v in value)
         return real(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
-    return {name: number(value) for name, value in group.items() if name != "params"}
+    return {name: number(value) for name, value in given.items()}

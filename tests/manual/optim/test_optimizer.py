@@ -510,3 +510,25 @@ def test_a_group_state_is_one_buffer():
         p.grad = np.ones(p.shape, np.float32)
     optimizer.step()
     assert calls == [17]
+
+
+def test_an_option_is_checked_whenever_it_has_changed_even_in_place():
+    p = nn.Parameter(np.ones(3))
+    p.grad = np.ones(3)
+    optimizer = optim.Adam([p], betas=[0.9, 0.999])
+    optimizer.step()
+    betas = optimizer.param_groups[0]["betas"]
+    betas[0] = 0.5
+    before = p.data.copy()
+    optimizer.step()
+    other = nn.Parameter(np.ones(3))
+    other.grad = np.ones(3)
+    expected = optim.Adam([other], betas=[0.9, 0.999])
+    expected.step()
+    expected.param_groups[0]["betas"] = (0.5, 0.999)
+    expected.step()
+    assert np.array_equal(p.data, other.data)
+    assert not np.array_equal(p.data, before)
+    betas[1] = 2
+    with pytest.raises(ValueError, match=r"betas\[1\]"):
+        optimizer.step()
