@@ -183,14 +183,16 @@ def test_a_weight_that_nothing_moves_may_be_off_by_the_smallest_number():
 
 def test_the_way_of_a_step_is_how_often_it_evaluates_and_what_it_keeps():
     bounds = stepped(*regression(0), max_iter=3, max_eval=9, **EXACT)
-    course = _course(bounds.lbfgs, bounds_of(bounds), _as_it_is, np.float64)
+    asked = []
+
+    def errors(net, k):
+        asked.append(k)
+        return bounds.bounds
+
+    course = _course(bounds.lbfgs, errors, _as_it_is, np.float64)
     names = [f"updated.{name}" for name, _ in regression(0)[0].named_parameters()]
     assert course.way == (3, 3, 2, *names, "state.d", "state.prev_flat_grad")
-
-
-def bounds_of(bounds):
-    """E of the loss and the gradients at any point, as at the first."""
-    return lambda net, k: bounds.bounds
+    assert asked == [0, 1, 2]
 
 
 def test_the_same_bounds_each_time():
