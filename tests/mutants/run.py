@@ -10,6 +10,7 @@ that folder. Every mutant that survives must stand in equivalent/ with the reaso
 can tell it from the code; the last line says how many do not, and is an error.
 """
 
+import gc
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import libcst as cst
 import pytest
+import torch
 from _pytest.config import _prepareconfig
 from mutmut import configuration
 from mutmut.__main__ import _reset_mutant_results, _run
@@ -91,6 +93,9 @@ class Tests:
             config.hook.pytest_sessionstart(session=self.session)
             config.hook.pytest_collection(session=self.session)
         self.items = {item.nodeid: item for item in self.session.items}
+        # torch's first optimizer imports for seconds: here, not in the process of every mutant.
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)]).step()
+        gc.freeze()
 
     def in_order(self, mutant: str, names: Iterable[str]) -> list[str]:
         """Those most likely to fail first: what killed most mutants of this file until now; then
