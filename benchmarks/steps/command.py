@@ -112,8 +112,9 @@ ADVICE_ROUNDS, HINT_ROUNDS = 7, 3
 
 def advise(problem: Problem, threads: int, as_json: bool, as_csv: bool) -> int:
     """Measure manual's step with other settings of NumPy's BLAS, and say which are faster."""
-    with working("measuring") as progress:
-        found = measure_settings(problem, threads, available_cores(), ADVICE_ROUNDS, True, progress)
+    found = _measured(problem, threads, ADVICE_ROUNDS, thorough=True)
+    if found is None:
+        return 1
     rows = advice_rows(found, problem)
     if not print_records([row | provenance() for row in rows], as_json, as_csv):
         table = plain_table("")
@@ -149,7 +150,16 @@ def advice_rows(found: Advice, problem: Problem) -> list[dict]:
 
 def hint(problem: Problem, threads: int) -> None:
     """After an ordinary run: a line on stderr for each setting that would be faster."""
-    with working("looking for faster settings") as progress:
-        found = measure_settings(problem, threads, available_cores(), HINT_ROUNDS, False, progress)
-    for line in found.lines:
+    found = _measured(problem, threads, HINT_ROUNDS, thorough=False)
+    for line in found.lines if found else ():
         print(f"faster: {line}", file=sys.stderr)
+
+
+def _measured(problem: Problem, threads: int, rounds: int, thorough: bool) -> Advice | None:
+    """None, and a line on stderr, where it cannot be measured."""
+    try:
+        with working("looking for faster settings") as progress:
+            return measure_settings(problem, threads, available_cores(), rounds, thorough, progress)
+    except ChildError as error:
+        print(f"a process that measures ended: {error}", file=sys.stderr)
+        return None

@@ -5,6 +5,7 @@ what is compared are the ratios within a round.
 """
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,15 +30,15 @@ class Quartiles(NamedTuple):
 
 
 def interleaved(
-    contestants: Mapping[str, Contestant], rounds: int, seed: int, turn: float = TURN
+    contestants: Mapping[str, Contestant], rounds: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Name → seconds for a step, one for each round: the mean of as many steps as last `turn`.
+    """Name → seconds for a step, one for each round: the mean of as many steps as last `TURN`.
     Every turn begins with the same weights and one step that is not timed."""
     order = np.random.default_rng([seed, 2])
     names = list(contestants)
     seconds = {name: np.empty(rounds) for name in names}
     with collector_off():
-        steps = {name: _steps_in(contestant, turn) for name, contestant in contestants.items()}
+        steps = {name: _steps_in(contestant) for name, contestant in contestants.items()}
         for k in range(rounds):
             for i in order.permutation(len(names)):
                 name = names[i]
@@ -63,11 +64,11 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def _steps_in(contestant: Contestant, turn: float) -> int:
-    """How many steps last `turn` seconds, at least."""
+def _steps_in(contestant: Contestant) -> int:
+    """How many steps last `TURN` seconds, at least."""
     steps = 1
-    while (seconds := _turn(contestant, steps)) < turn:
-        steps = max(2 * steps, min(10 * steps, int(1.2 * turn / seconds * steps)))
+    while (seconds := _turn(contestant, steps)) < TURN:
+        steps = min(10 * steps, math.ceil(1.1 * TURN / seconds * steps))
     return steps
 
 
