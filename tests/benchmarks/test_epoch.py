@@ -102,16 +102,15 @@ def test_peak_memory_is_of_the_whole_process():
     assert 38 < float(done.stdout) < 60
 
 
-def test_memory_is_measured_where_nothing_else_is(data, monkeypatch):
+def test_memory_is_measured_where_nothing_else_is(data):
     asked = []
-    monkeypatch.setattr(
-        alone.subprocess, "run", lambda command, **o: asked.append((command, o)) or Done
-    )
 
     class Done:
         returncode, stdout = 0, "12.5\n"
 
-    assert memory.measure(*data) == 12.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alone.subprocess, "run", lambda c, **o: asked.append((c, o)) or Done)
+        assert memory.measure(*data) == 12.5
     ((command, options),) = asked
     assert command[1:] == ["-m", "benchmarks.steps.memory"]
     assert json.loads(options["input"])
