@@ -74,9 +74,9 @@ def scikit_learn(problem: Problem) -> Contestant:
     except ImportError:
         raise LeftOut(f"scikit-learn {INSTALL}") from None
     if problem.loss != CROSS_ENTROPY:
-        raise LeftOut("scikit-learn's MLPRegressor has no activation after its last layer")
+        raise LeftOut(f"{problem.network}: its MLPRegressor has no activation after its last layer")
     if problem.widths[-1] < 3:
-        raise LeftOut("scikit-learn's MLPClassifier has a single output for two classes")
+        raise LeftOut(f"{problem.network}: its MLPClassifier has a single output for two classes")
     made = setup(problem)
     classifier = MLPClassifier(
         problem.widths[1:-1],

@@ -15,6 +15,7 @@ from benchmarks.steps.timing import Quartiles, interleaved, ratios
 
 BATCHES = (1, 8, 32, 128, 512)
 ROUNDS, QUICK_ROUNDS = 40, 5
+LONGER = 5  # times as many rounds for who runs alone: nobody else saw the same moments
 
 
 class Point(NamedTuple):
@@ -101,7 +102,7 @@ def _one_by_one(
     found, left_out, not_equal = {}, {}, {}
     for name in names:
         progress(f"{_where(point.problem)}, {point.threads} threads: {name}")
-        answer = measure_alone(point.problem, name, point.threads, rounds)
+        answer = measure_alone(point.problem, name, point.threads, LONGER * rounds)
         if "left_out" in answer:
             left_out[name] = one_line(answer["left_out"])
         elif "not_equal" in answer:

@@ -1,5 +1,6 @@
 """torch: eager, with the fused SGD, with the whole step compiled, and the bare products."""
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -86,6 +87,8 @@ def compiled(problem: Problem) -> Contestant:
             parameters[name].sub_(gradient, alpha=LR)
         return loss
 
+    # It warns where CUDA is half there, which does not matter to the CPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch._dynamo.reset()  # it compiles the same code only so often
     step = torch.compile(step, dynamic=False, fullgraph=True)
     try:

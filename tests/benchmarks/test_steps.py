@@ -283,7 +283,7 @@ def test_with_threads_each_is_alone_and_medians_are_compared(monkeypatch):
     monkeypatch.setattr(sweep, "measure_alone", measured)
     names = [name for name in answers if name != MANUAL]
     (outcome,) = sweep.measure([sweep.Point(SMALL, 2)], names, 3)
-    assert asked == [(name, 2, 3) for name in answers]
+    assert asked == [(name, 2, 15) for name in answers]
     assert outcome.left_out == {"torch compiled": "no compiler"}
     assert outcome.not_equal == {"JAX jit": "updated.0.bias"}
     mine, theirs = outcome.rows
