@@ -1,6 +1,8 @@
 # make          installs into .venv, proves manual against torch, trains MNIST with both
 # make test     runs the tests
 # make lint     runs ruff
+# make bench-steps  times single steps of manual, torch, JAX and scikit-learn, then an epoch with its
+#               data [DATA=folder that holds MNIST/raw]
 # make trust    counts false alarms and missed errors over 10,000 random networks (20 minutes on 2 cores)
 # make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
 #               all over the code, which the tests must notice (hours the first time)
@@ -10,7 +12,7 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: all test trust mutants lint clean
+.PHONY: all test trust mutants lint clean bench-steps
 all: .venv/installed
 	$(BIN)/handgrad verify
 	$(BIN)/handgrad bench
@@ -20,6 +22,15 @@ test: .venv/installed
 
 trust: .venv/installed
 	$(BIN)/handgrad trust
+
+# Once with the kernels that NumPy's OpenBLAS chooses, once with those for AVX-512.
+bench-steps: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(BIN)/handgrad bench --steps
+	@if grep -qw avx512vl /proc/cpuinfo 2>/dev/null; then \
+		OPENBLAS_CORETYPE=SkylakeX $(BIN)/handgrad bench --steps; fi
+	$(BIN)/python -m benchmarks.steps.epoch $(if $(DATA),--data-root $(DATA))
+	$(BIN)/handgrad bench --advise
 
 lint: .venv/installed
 	$(BIN)/ruff check .

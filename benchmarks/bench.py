@@ -12,6 +12,8 @@ from benchmarks.mnist import Settings, make_pair, prove, train
 from benchmarks.plot import plot
 from benchmarks.results import write_csv, write_probe
 from benchmarks.show import console, print_records, working
+from benchmarks.steps.command import hint
+from benchmarks.steps.problem import Problem
 from compare.show import plain_table
 
 FLOAT64_AGREES = 1e-9  # largest difference between weights after a run
@@ -70,7 +72,20 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
             file=sys.stderr,
         )
         return 1
+    if status == 0:
+        hint(_problem(settings, data), settings.threads)
     return status
+
+
+def _problem(settings: Settings, data: Dataset) -> Problem:
+    """A step as it was trained."""
+    return Problem(
+        (data.train_x.shape[1], *settings.hidden, data.classes),
+        settings.activation,
+        dtype=settings.dtype,
+        batch=settings.batch_size,
+        seed=settings.seed,
+    )
 
 
 def _title(row: dict) -> str:

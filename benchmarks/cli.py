@@ -2,6 +2,8 @@
 
 import math
 import sys
+from collections.abc import Collection
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -141,8 +143,45 @@ def verify(
     return 1 if failed else 0
 
 
+def given(ctx: typer.Context) -> set[str]:
+    """The names of the options that the command line has."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"}
+
+
+def refuse(options: Collection[str], why: str) -> None:
+    """Refuse options that were given, for they would change nothing."""
+    for name in sorted(options):
+        raise typer.BadParameter(f"--{name.replace('_', '-')} {why}")
+
+
+# Options of the training that mean nothing for single steps.
+TRAINING = frozenset(
+    ["dataset", "data_root", "device", "epochs", "lr", "momentum", "optimizer", "weight_decay"]
+)
+
+
 @app.command()
 def bench(
+    ctx: typer.Context,
+    steps: Annotated[
+        bool,
+        typer.Option(
+            "--steps",
+            help="Time single steps of manual, torch and others instead, over batch sizes.",
+        ),
+    ] = False,
+    advise: Annotated[
+        bool,
+        typer.Option(
+            "--advise",
+            help="Measure whether other BLAS kernels or threads would be faster instead.",
+        ),
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --steps: a small sweep.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="With --steps: a contestant, as 'JAX jit'; repeat for more."),
+    ] = None,
     dataset: Annotated[
         DatasetName, typer.Option(help="sample: the packaged 5,000 digits of MNIST.")
     ] = DatasetName.sample,
@@ -159,19 +198,23 @@ def bench(
     lr: Annotated[float, typer.Option(help="Learning rate.", **real("> 0"))] = 0.1,
     momentum: Annotated[float, typer.Option(**real(">= 0"))] = 0.0,
     weight_decay: Annotated[float, typer.Option(**real(">= 0"))] = 0.0,
-    batch_size: Annotated[int, typer.Option(**whole(1))] = 64,
+    batch_size: Annotated[
+        list[int],
+        typer.Option(help="Repeat for more with --steps.", **whole(1)),
+    ] = [64],  # noqa: B006
     epochs: Annotated[int, typer.Option(**whole(1))] = 5,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
     device: Annotated[
         Device, typer.Option(help="Torch's side; manual runs on the CPU.")
     ] = Device.cpu,
     threads: Annotated[
-        int,
+        list[int],
         typer.Option(
-            help="On both sides. With more than 1 the idle threads of one disturb the other.",
+            help="On both sides. With more than 1 the idle threads of one disturb the other. "
+            "Repeat for more with --steps.",
             **whole(1),
         ),
-    ] = 1,
+    ] = [1],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Of weights and batch order.", **whole(0))] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
@@ -182,8 +225,30 @@ def bench(
     """Prove the pair, then train it on MNIST with both sides and report accuracy and speed.
 
     Writes a CSV (a row for each side and epoch) and a picture. Exit status 1 where the pair is
-    not proven or the training diverges; nothing is trained before the proof."""
+    not proven or the training diverges; nothing is trained before the proof.
+
+    --steps: a network, its data and its weights alike for all; every contestant's step is proven
+    equal to manual's before it is timed. Without --hidden, --activation, --dtype and --batch-size
+    a sweep over three networks. Writes a CSV and a picture. Exit status 1 where a step differs."""
     one_format(json, csv)
+    chosen = given(ctx)
+    if steps and advise:
+        raise typer.BadParameter("expected --steps or --advise, got both")
+    if steps or advise:
+        refuse(chosen & TRAINING, f"has no meaning with {'--steps' if steps else '--advise'}")
+    if not steps:
+        refuse(chosen & {"quick", "only"}, "goes with --steps")
+        for name, values in (("batch_size", batch_size), ("threads", threads)):
+            refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
+    if advise:
+        refuse(chosen & {"out"}, "has no meaning with --advise")
+    if steps:
+        from benchmarks.steps.contestant import MAKERS
+
+        for name in only or ():
+            if name not in MAKERS:
+                known = ", ".join(map(repr, MAKERS))
+                raise typer.BadParameter(f"--only: expected one of {known}, got {name!r}")
 
     import torch
 
@@ -193,10 +258,25 @@ def bench(
     from benchmarks.results import available_cores
 
     cores = available_cores()
-    if threads > cores:
+    if max(threads) > cores:
         raise typer.BadParameter(
-            f"--threads must be at most {cores}, the cores here, got {threads}"
+            f"--threads must be at most {cores}, the cores here, got {max(threads)}"
         )
+    if steps or advise:
+        from benchmarks.steps import command, sweep
+        from benchmarks.steps.problem import Problem
+
+        widths = 784, *hidden, 10
+        problem = Problem(widths, activation.value, dtype=dtype.value, seed=seed)
+        if advise:
+            problem = replace(problem, batch=batch_size[0])
+            return command.advise(problem, threads[0], json, csv)
+        if chosen & {"hidden", "activation", "dtype", "batch_size"}:
+            batches = batch_size if "batch_size" in chosen else []
+            points = sweep.points_of(problem, batches, threads, quick)
+        else:
+            points = sweep.default_points(threads, seed, quick)
+        return command.steps(points, only or list(MAKERS), quick, out, json, csv)
     if device is Device.cuda and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda: torch sees no GPU on this machine; expected cpu")
     settings = Settings(
@@ -206,11 +286,11 @@ def bench(
         lr=lr,
         momentum=momentum,
         weight_decay=weight_decay,
-        batch_size=batch_size,
+        batch_size=batch_size[0],
         epochs=epochs,
         dtype=dtype.value,
         device=device.value,
-        threads=threads,
+        threads=threads[0],
         seed=seed,
     )
     return run.bench(settings, load(dataset.value, data_root), out, json, csv)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import threadpoolctl
 import torch
+
+from benchmarks.blas import numpy_blas
 
 
 def provenance() -> dict[str, str | int]:
@@ -47,12 +48,9 @@ def _cpu() -> str:
 
 def _numpy_blas() -> str:
     """Library, version and kernel set of NumPy's BLAS."""
-    folder = str(Path(np.__file__).parent.parent)
-    for info in threadpoolctl.threadpool_info():
-        if info["user_api"] == "blas" and info["filepath"].startswith(folder + os.sep + "numpy"):
-            return (
-                f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".strip()
-            )
+    info = numpy_blas()
+    if info is not None:
+        return f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".strip()
     build = np.show_config("dicts")["Build Dependencies"]["blas"]
     return f"{build['name']} {build['version']}"
 

@@ -26,6 +26,12 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def no_advice(monkeypatch):
+    """It is measured, which takes seconds: tests/benchmarks/test_advice.py."""
+    monkeypatch.setattr(bench, "hint", lambda *args: None)
+
+
 @pytest.fixture
 def handgrad(tmp_path, monkeypatch, capfd):
     """Run a command line in an empty folder: (exit status, stdout, stderr)."""
