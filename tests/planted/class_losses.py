@@ -55,49 +55,48 @@ def pixels(draw: Draw) -> Arguments:
 
 
 CE, NLL = nn.CrossEntropyLoss, nn.NLLLoss
-DLOSS = "self._dlosses(dloss, t, divisor, axis)"
 
 BUGS = [
     # CrossEntropyLoss
     Bug(
         "CrossEntropyLoss",
         "the gradient not divided by the batch",
-        edited(CE.backward, DLOSS, "self._dlosses(dloss, t, 1, axis)"),
+        edited(CE._dlosses, " / t.divisor", ""),
         classes(),
         "d_activation",
     ),
     Bug(
         "CrossEntropyLoss",
         "onehot(y) − p for p − onehot(y)",
-        edited(CE.backward, f"dz *= {DLOSS}", f"dz *= -{DLOSS}"),
+        edited(CE.backward, "factor = self", "factor = -self"),
         classes(),
         "d_activation",
     ),
     Bug(
         "CrossEntropyLoss",
         "onehot(y) forgotten in the gradient",
-        edited(CE.backward, "dz += t * np.expm1(log_p)", "dz += t * p"),
+        edited(CE.backward, "dz.reshape(-1)[t.at] = dp", "pass"),
         classes(),
         "d_activation",
     ),
     Bug(
         "CrossEntropyLoss",
         "the softmax of the gradient over the batch (square)",
-        edited(CE.forward, "p /= p.sum(axis=axis", "p /= p.sum(axis=0"),
+        edited(CE.forward, "p /= total", "p /= p.sum(axis=1, keepdims=True)"),
         classes(n=4),
         "d_activation",
     ),
     Bug(
         "CrossEntropyLoss",
         "ε/(C − 1) in the smoothed target",
-        edited(CE._from_indices, "epsilon / x.shape[axis]", "epsilon / (x.shape[axis] - 1)"),
+        edited(CE._from_indices, "epsilon / classes", "epsilon / (classes - 1)"),
         classes(label_smoothing=0.1),
         "loss",
     ),
     Bug(
         "CrossEntropyLoss",
         "1 for 1 − ε in the smoothed target",
-        edited(CE._from_indices, "(1 - epsilon) * w", "w"),
+        edited(CE._from_indices, "own *= 1 - epsilon", "pass"),
         classes(label_smoothing=0.1),
         "loss",
     ),
@@ -106,8 +105,8 @@ BUGS = [
         "the class weight of the target for the whole smoothed target",
         edited(
             CE._from_indices,
-            "self._weighted(np.expand_dims(present, axis), axis)",
-            "np.expand_dims(w, axis)",
+            "t *= _column(self.weight, z.ndim)",
+            "t *= w",
         ),
         classes(label_smoothing=0.1, weighted=True),
         "loss",
@@ -122,7 +121,7 @@ BUGS = [
     Bug(
         "CrossEntropyLoss",
         "ignored positions taken for class 0",
-        edited(CE._from_indices, "counts.astype(x.dtype)", "np.ones(y.shape, x.dtype)"),
+        edited(CE._from_indices, "counts.astype(z.dtype)", "np.ones(y.shape, z.dtype)"),
         classes(ignored=True),
         "loss",
     ),
@@ -137,7 +136,9 @@ BUGS = [
         "CrossEntropyLoss",
         "the maximum not subtracted: ∞ − ∞",
         edited(
-            CE.forward, "prediction - prediction.max(axis=axis, keepdims=True)", "prediction.copy()"
+            CE.forward,
+            "log_p -= np.maximum.reduce(log_p, axis=0, out=self.new_empty(z.shape[1:], z.dtype))",
+            "pass",
         ),
         classes(size=1e4),
         "loss",
@@ -145,9 +146,7 @@ BUGS = [
     Bug(
         "CrossEntropyLoss",
         "smoothing forgotten for probabilities",
-        edited(
-            CE._from_probabilities, "(1 - epsilon) * y + epsilon / classes if epsilon else y", "y"
-        ),
+        edited(CE._from_probabilities, "self.label_smoothing", "0"),
         probabilities(label_smoothing=0.1),
         "loss",
     ),
@@ -161,7 +160,7 @@ BUGS = [
     Bug(
         "CrossEntropyLoss",
         "the cotangents of the places at the wrong axis",
-        edited(CE._dlosses, "np.expand_dims(dloss, axis)", "np.expand_dims(dloss.T, axis)"),
+        edited(CE._dlosses, ") / t.divisor", ").T / t.divisor"),
         pixels,
         "d_activation",
     ),
@@ -169,21 +168,21 @@ BUGS = [
     Bug(
         "NLLLoss",
         "the loss without its minus",
-        edited(NLL._loss, "losses = -terms", "losses = terms"),
+        edited(NLL._loss, "np.negative(log_p, out=terms)", "np.copyto(terms, log_p)"),
         classes(log=True),
         "loss",
     ),
     Bug(
         "NLLLoss",
         "the gradient without its minus",
-        edited(NLL.backward, "return -t *", "return t *"),
+        edited(NLL.backward, "= -factor", "= factor", "-t.w", "t.w"),
         classes(log=True),
         "d_activation",
     ),
     Bug(
         "NLLLoss",
         "the gradient not divided by the batch",
-        edited(NLL.backward, DLOSS, "self._dlosses(dloss, t, 1, axis)"),
+        edited(NLL._dlosses, " / t.divisor", ""),
         classes(log=True),
         "d_activation",
     ),
@@ -197,7 +196,7 @@ BUGS = [
     Bug(
         "NLLLoss",
         "the sum in place of the mean",
-        edited(NLL._loss, "losses.sum() / divisor", "losses.sum()"),
+        edited(NLL._loss, " / t.divisor", ""),
         classes(log=True),
         "loss",
     ),

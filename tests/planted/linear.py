@@ -6,7 +6,8 @@ from tests.planted.bug import Arguments, Bug, edited
 from tests.planted.cases import between, layers, regression, trained
 
 PRODUCT = "np.dot(x.T, dy, out=dweight.T)"
-BIAS = "np.sum(dy, axis=0, out=self.bias.overwrite_grad())"
+BIAS = "np.dot(ones, dy, out=self.bias.overwrite_grad())"
+MASKED = "np.multiply(dy, mask, out=self.new_empty(shape, dtype))"
 
 
 def same_as_batch(draw: Draw) -> Arguments:
@@ -48,7 +49,7 @@ BUGS = [
     Bug(
         "Linear",
         "x W for x Wᵀ (square)",
-        edited(nn.Linear.forward, "self.weight.data.T)", "self.weight.data)"),
+        edited(nn.Linear.forward, "self.weight.data.T,", "self.weight.data,"),
         layers(square=True),
         "activation.0",
     ),
@@ -57,8 +58,8 @@ BUGS = [
         "x Wᵀ with W's entries in another order",
         edited(
             nn.Linear.forward,
-            "self.weight.data.T)",
-            "self.weight.data.reshape(self.in_features, -1))",
+            "self.weight.data.T,",
+            "self.weight.data.reshape(self.in_features, -1),",
         ),
         layers(),
         "activation.0",
@@ -67,14 +68,14 @@ BUGS = [
     Bug(
         "Linear",
         "dx = dy Wᵀ (square)",
-        edited(nn.Linear.backward, "self.weight.data)", "self.weight.data.T)"),
+        edited(nn.Linear.backward, "self.weight.data,", "self.weight.data.T,"),
         layers(square=True),
         "d_activation.1",
     ),
     Bug(
         "Linear",
         "dx = dy Wᵀ, which does not go (not square): the backward raises",
-        edited(nn.Linear.backward, "self.weight.data)", "self.weight.data.T)"),
+        edited(nn.Linear.backward, "self.weight.data,", "self.weight.data.T,"),
         layers(),
         "grad.2.weight",
     ),
@@ -83,8 +84,8 @@ BUGS = [
         "dx with W's entries in another order",
         edited(
             nn.Linear.backward,
-            "self.weight.data)",
-            "self.weight.data.T.reshape(self.out_features, -1))",
+            "self.weight.data,",
+            "self.weight.data.T.reshape(self.out_features, -1),",
         ),
         layers(),
         "d_activation.1",
@@ -92,7 +93,7 @@ BUGS = [
     Bug(
         "Linear",
         "dx with |W|",
-        edited(nn.Linear.backward, "self.weight.data)", "np.abs(self.weight.data))"),
+        edited(nn.Linear.backward, "self.weight.data,", "np.abs(self.weight.data),"),
         layers(),
         "d_activation.1",
     ),
@@ -162,14 +163,14 @@ BUGS = [
     Bug(
         "Linear",
         "db the mean over the batch",
-        edited(nn.Linear.backward_parameters, "np.sum(dy,", "np.mean(dy,"),
+        edited(nn.Linear.backward_parameters, "ones[...] = 1", "ones[...] = 1 / len(x)"),
         layers(),
         "grad.2.bias",
     ),
     Bug(
         "Linear",
         "db summed along the wrong axis",
-        edited(nn.Linear.backward_parameters, "axis=0", "axis=1"),
+        edited(nn.Linear.backward_parameters, "np.dot(ones, dy,", "np.dot(dy, ones,"),
         same_as_batch,
         "grad.bias",
     ),
@@ -221,21 +222,21 @@ BUGS = [
     Bug(
         "Residual",
         "the way around forgotten in the backward",
-        edited(nn.Residual.backward, "dy + self.module", "self.module"),
+        edited(nn.Residual.backward, "np.add(dy,", "np.add(0,"),
         skipping,
         "d_activation.0",
     ),
     Bug(
         "Residual",
         "the way around forgotten in the forward",
-        edited(nn.Residual.forward, "np.asarray(x + y)", "y"),
+        edited(nn.Residual.forward, "np.add(x,", "np.add(0,"),
         skipping,
         "activation.1",
     ),
     Bug(
         "Residual",
         "dy − f's dx",
-        edited(nn.Residual.backward, "dy + self.module", "dy - self.module"),
+        edited(nn.Residual.backward, "np.add(dy,", "np.subtract(dy,"),
         skipping,
         "d_activation.0",
     ),
@@ -283,7 +284,7 @@ BUGS = [
     Bug(
         "Dropout",
         "kept with probability p",
-        edited(nn.Dropout.forward, ">= self.p)", "< self.p)"),
+        edited(nn.Dropout.forward, "np.greater_equal(", "np.less("),
         between(nn.Dropout, p=0.3),
         "activation.1",
     ),
@@ -292,7 +293,7 @@ BUGS = [
         "a new mask in the backward",
         edited(
             nn.Dropout.backward,
-            "np.asarray(dy * mask)",
+            MASKED,
             "dy * (mask.max() * (self.generator.random(shape) >= self.p)).astype(dtype)",
         ),
         between(nn.Dropout, p=0.3),
@@ -301,7 +302,7 @@ BUGS = [
     Bug(
         "Dropout",
         "the mask forgotten in the backward",
-        edited(nn.Dropout.backward, "np.asarray(dy * mask)", "dy"),
+        edited(nn.Dropout.backward, MASKED, "dy"),
         between(nn.Dropout, p=0.3),
         "d_activation.0",
     ),
