@@ -57,10 +57,13 @@ def test_an_edit_is_undone_and_holds_for_whoever_has_the_function():
     module, dy = nn.Tanh(), np.ones((2, 3))
     module.forward(dy)
     right = module.backward(dy)
-    with edited(backward, "1 - y * y", "2 - y * y")({}):
+    with edited(backward, "np.subtract(1", "np.subtract(2")({}):
         np.testing.assert_allclose(module.backward(dy), right + 1)
     np.testing.assert_array_equal(module.backward(dy), right)
-    with pytest.raises(KeyError, match="after an error"), edited(backward, "1 - y", "2 - y")({}):
+    with (
+        pytest.raises(KeyError, match="after an error"),
+        edited(backward, "np.subtract(1", "np.subtract(2")({}),
+    ):
         raise KeyError("after an error")
     assert backward.__code__ is code
 
@@ -86,7 +89,9 @@ def test_an_edit_under_a_decorator_and_one_with_super():
 
 def test_several_bugs_at_once_are_all_undone():
     old = normalization.math
-    with together(patched(normalization, math=None), edited(nn.ReLU.backward, "<=", "<"))({}):
+    with together(
+        patched(normalization, math=None), edited(nn.ReLU.backward, "not_equal", "greater")
+    )({}):
         assert normalization.math is None
     assert normalization.math is old
 

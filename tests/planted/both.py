@@ -13,6 +13,7 @@ from tests.planted.linear import skipping
 from tests.planted.losses import direct, of
 from tests.planted.normalization import normed
 from tests.planted.optimizers import ADAM, SGD, steps
+from tests.planted.piecewise import PASS_ON
 from tests.planted.schedules import clipped, scheduled
 from tests.planted.torch_functions import LINEAR, MSE, RELU, SIGMOID, SOFTMAX, registered
 from tests.planted.torch_side import (
@@ -48,7 +49,7 @@ BUGS = [
     bug(
         "Sigmoid",
         "1 − y missing in the derivative",
-        edited(nn.Sigmoid.backward, "(y * (1 - y))", "y"),
+        edited(nn.Sigmoid.backward, "dx *= y", "dx[...] = y"),
         edited(SIGMOID.backward, "* y * (1 - y)", "* y"),
         HAND(between(nn.Sigmoid)),
         "d_activation.0",
@@ -56,7 +57,7 @@ BUGS = [
     bug(
         "Sigmoid",
         "sign of the derivative",
-        edited(nn.Sigmoid.backward, "(1 - y)", "(y - 1)"),
+        edited(nn.Sigmoid.backward, "np.subtract(1, y", "np.subtract(y, 1"),
         edited(SIGMOID.backward, "(1 - y)", "(y - 1)"),
         registered(),
         "d_activation.0",
@@ -96,7 +97,7 @@ BUGS = [
     bug(
         "Linear",
         "db the mean over the batch",
-        edited(GRADIENTS, "np.sum(dy,", "np.mean(dy,"),
+        edited(GRADIENTS, "ones[...] = 1", "ones[...] = 1 / len(x)"),
         edited(LINEAR.backward, "dy.sum(0)", "dy.mean(0)"),
         HAND(layers()),
         "grad.2.bias",
@@ -104,7 +105,7 @@ BUGS = [
     bug(
         "Linear",
         "dx with |W|",
-        edited(nn.Linear.backward, "self.weight.data)", "np.abs(self.weight.data))"),
+        edited(nn.Linear.backward, "self.weight.data,", "np.abs(self.weight.data),"),
         edited(LINEAR.backward, "dy @ weight", "dy @ weight.abs()"),
         HAND(layers()),
         "d_activation.1",
@@ -112,7 +113,7 @@ BUGS = [
     bug(
         "ReLU",
         "dy goes through everywhere",
-        edited(nn.ReLU.backward, "np.where(y <= 0, dy.dtype.type(0), dy)", "dy"),
+        edited(nn.ReLU.backward, PASS_ON, "dy"),
         edited(RELU.backward, "torch.where(x > 0, dy, 0.0)", "1 * dy"),
         HAND(between(nn.ReLU)),
         "d_activation.0",
@@ -120,11 +121,7 @@ BUGS = [
     bug(
         "Softmax",
         "the diagonal of the Jacobian alone",
-        edited(
-            nn.Softmax.backward,
-            "dx = dx - (dx * y).sum(axis=axis, keepdims=True)",
-            "dx = dx - dx * y",
-        ),
+        edited(nn.Softmax.backward, "np.subtract(dy, sums", "np.subtract(dy, dx"),
         edited(SOFTMAX.backward, "(dy - (dy * y).sum(1, keepdim=True))", "(dy - dy * y)"),
         HAND(between(nn.Softmax, dim=1)),
         "d_activation.0",
@@ -132,7 +129,7 @@ BUGS = [
     bug(
         "MSELoss",
         "the 2 forgotten in the gradient",
-        edited(nn.MSELoss.backward, "2 * difference", "difference"),
+        edited(nn.MSELoss.backward, "2, difference", "1, difference"),
         together(
             forward_of(torch.nn.MSELoss, by_hand.MSELoss.forward),
             edited(MSE.backward, "dloss * 2 *", "dloss *"),
@@ -144,7 +141,7 @@ BUGS = [
     bug(
         "Sigmoid",
         "e^x for e^−x",
-        edited(activations.sigmoid, "np.exp(-x)", "np.exp(x)"),
+        edited(activations.sigmoid, "np.negative(x", "np.positive(x"),
         edited(SIGMOID.forward, "torch.exp(-x)", "torch.exp(x)"),
         HAND(between(nn.Sigmoid)),
         "activation.1",
@@ -168,7 +165,7 @@ BUGS = [
     bug(
         "ELU",
         "α forgotten",
-        edited(nn.ELU.forward, "self.alpha * np.expm1", "np.expm1"),
+        edited(nn.ELU.forward, "y *= self.alpha", "pass"),
         forward_of(torch.nn.ELU, lambda self, x: torch.nn.functional.elu(x)),
         between(nn.ELU, alpha=0.3),
         "activation.1",
@@ -176,7 +173,7 @@ BUGS = [
     bug(
         "LeakyReLU",
         "always the default slope",
-        edited(nn.LeakyReLU.forward, "number(self.negative_slope)", "number(0.01)"),
+        edited(nn.LeakyReLU.forward, "= self.negative_slope", "= 0.01"),
         forward_of(torch.nn.LeakyReLU, lambda self, x: torch.nn.functional.leaky_relu(x)),
         between(nn.LeakyReLU, negative_slope=0.3),
         "activation.1",
@@ -184,7 +181,7 @@ BUGS = [
     bug(
         "Softplus",
         "not divided by β",
-        edited(nn.Softplus.forward, "curve / self.beta", "curve"),
+        edited(nn.Softplus.forward, "y /= self.beta", "pass"),
         forward_of(torch.nn.Softplus, lambda self, x: torch.nn.functional.softplus(self.beta * x)),
         between(nn.Softplus, beta=2.5),
         "activation.1",
@@ -192,7 +189,7 @@ BUGS = [
     bug(
         "Maxout",
         "the smallest",
-        edited(nn.Maxout.forward, "parts.argmax", "parts.argmin"),
+        edited(nn.Maxout.forward, "parts.argmax", "parts.argmin", "parts.max", "parts.min"),
         forward_of(modules.Maxout, lambda self, x: -largest(self, -x)),
         alone(nn.Maxout, 6, 8),
         "activation",
@@ -201,8 +198,8 @@ BUGS = [
         "Residual",
         "the way around forgotten",
         together(
-            edited(nn.Residual.forward, "np.asarray(x + y)", "y"),
-            edited(nn.Residual.backward, "dy + self.module", "self.module"),
+            edited(nn.Residual.forward, "np.add(x", "np.add(0"),
+            edited(nn.Residual.backward, "np.add(dy", "np.add(0"),
         ),
         forward_of(modules.Residual, lambda self, x: self.module(x)),
         skipping,
@@ -267,7 +264,7 @@ BUGS = [
     bug(
         "CrossEntropyLoss",
         "smoothing forgotten",
-        edited(nn.CrossEntropyLoss._from_indices, "epsilon = self.label_smoothing", "epsilon = 0"),
+        edited(nn.CrossEntropyLoss._from_indices, "self.label_smoothing", "0"),
         forward_of(
             torch.nn.CrossEntropyLoss,
             lambda self, p, y: torch.nn.functional.cross_entropy(p, y),
@@ -278,7 +275,7 @@ BUGS = [
     bug(
         "BCEWithLogitsLoss",
         "pos_weight forgotten",
-        edited(nn.BCEWithLogitsLoss._yes, "self.pos_weight * target", "target"),
+        edited(nn.BCEWithLogitsLoss._yes, "self.pos_weight, target", "1, target"),
         forward_of(
             torch.nn.BCEWithLogitsLoss,
             lambda self, p, y: torch.nn.functional.binary_cross_entropy_with_logits(p, y),

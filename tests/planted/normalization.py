@@ -171,7 +171,7 @@ BUGS = [
     Bug(
         "BatchNorm1d",
         "dγ without x̂",
-        edited(nn.BatchNorm1d._parameter_gradients, "(dy * normed).sum", "dy.sum"),
+        edited(nn.BatchNorm1d._parameter_gradients, "terms.sum", "dy.sum"),
         evaluated(normed()),
         "grad.1.weight",
     ),

@@ -248,7 +248,7 @@ BUGS = [
     Bug(
         "Optimizer",
         "the state of all parameters counts as not yet begun",
-        edited(optim.Optimizer._step, "(steps or 0) + 1", "1"),
+        edited(optim.Optimizer._step, "(n or 0) + 1", "1"),
         steps(optim.Adam, 2, lr=0.01),
         "updated.0.weight",
         step=2,

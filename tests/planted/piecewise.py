@@ -15,7 +15,7 @@ def ties(draw: Draw) -> Arguments:
     return onto(draw, nn.Maxout(2), x.reshape(6, 8), nn.HalfSquaredError())
 
 
-PASS_ON = "np.where(y <= 0, dy.dtype.type(0), dy)"
+PASS_ON = "_kept(active, dy, self.new_empty(dy.shape, dy.dtype))"
 
 BUGS = [
     # ReLU
@@ -24,7 +24,7 @@ BUGS = [
         "slope 1 at exactly 0",
         together(
             edited(nn.ReLU.forward, "self.saved = (y,)", "self.saved = (x,)"),
-            edited(nn.ReLU.backward, "y <= 0", "y < 0"),
+            edited(nn.ReLU.backward, "np.not_equal(y", "np.greater_equal(y"),
         ),
         alone(nn.ReLU),
         "d_x",
@@ -32,7 +32,7 @@ BUGS = [
     Bug(
         "ReLU",
         "the absolute value",
-        edited(nn.ReLU.forward, "np.maximum(x, 0)", "np.abs(x)"),
+        edited(nn.ReLU.forward, "np.maximum(x, 0, ", "np.abs(x, "),
         between(nn.ReLU),
         FORWARD,
     ),
@@ -46,7 +46,7 @@ BUGS = [
     Bug(
         "ReLU",
         "cut off where dy is negative, not y",
-        edited(nn.ReLU.backward, "y <= 0", "dy <= 0"),
+        edited(nn.ReLU.backward, "np.not_equal(y", "np.greater(dy"),
         between(nn.ReLU),
         BACKWARD,
     ),
@@ -62,25 +62,21 @@ BUGS = [
     Bug(
         "LeakyReLU",
         "slope 1 at exactly 0",
-        edited(nn.LeakyReLU.forward, "x > 0", "x >= 0"),
+        edited(nn.LeakyReLU.forward, "np.greater(x", "np.greater_equal(x"),
         alone(nn.LeakyReLU, negative_slope=0.3),
         "d_x",
     ),
     Bug(
         "LeakyReLU",
         "nothing leaks in the backward",
-        edited(
-            nn.LeakyReLU.backward,
-            "return _product(slope, dy)",
-            "return np.where(slope == 1, dy, dy.dtype.type(0))",
-        ),
+        edited(nn.LeakyReLU.backward, "_product(slope,", "np.multiply(slope == 1,"),
         between(nn.LeakyReLU, negative_slope=0.3),
         BACKWARD,
     ),
     Bug(
         "LeakyReLU",
         "always the default slope",
-        edited(nn.LeakyReLU.forward, "number(self.negative_slope)", "number(0.01)"),
+        edited(nn.LeakyReLU.forward, "= self.negative_slope", "= 0.01"),
         between(nn.LeakyReLU, negative_slope=0.3),
         FORWARD,
     ),
@@ -88,11 +84,7 @@ BUGS = [
     Bug(
         "PReLU",
         "dw from the positive side",
-        edited(
-            nn.PReLU.backward_parameters,
-            "x > 0, x.dtype.type(0), x * dy",
-            "x > 0, x * dy, x.dtype.type(0)",
-        ),
+        edited(nn.PReLU.backward_parameters, "np.logical_not(below, out=below)", "pass"),
         between(nn.PReLU),
         "grad.1.weight",
     ),
@@ -113,11 +105,7 @@ BUGS = [
     Bug(
         "PReLU",
         "w forgotten in dx",
-        edited(
-            nn.PReLU.backward,
-            "_product(slope, dy)",
-            "np.where(slope == 1, dy, dy.dtype.type(0))",
-        ),
+        edited(nn.PReLU.backward, "_product(slope,", "np.multiply(slope == 1,"),
         between(nn.PReLU),
         BACKWARD,
     ),
@@ -132,7 +120,7 @@ BUGS = [
     Bug(
         "Step",
         "dy goes through",
-        edited(nn.Step.backward, "np.zeros_like(dy)", "dy"),
+        edited(nn.Step.backward, "dx[...] = 0", "dx[...] = dy"),
         declared(alone(nn.Step), "d_x"),
         "d_x",
     ),
@@ -140,7 +128,7 @@ BUGS = [
     Bug(
         "Maxout",
         "the smallest",
-        edited(nn.Maxout.forward, "parts.argmax", "parts.argmin"),
+        edited(nn.Maxout.forward, "parts.argmax", "parts.argmin", "parts.max", "parts.min"),
         alone(nn.Maxout, 6, 8),
         "activation",
     ),
@@ -149,8 +137,8 @@ BUGS = [
         "dy to all pieces",
         edited(
             nn.Maxout.backward,
-            "np.put_along_axis(dx, first, dy[..., None], axis=-1)",
-            "dx += dy[..., None]",
+            "np.equal(first[..., None], np.arange(self.pieces), out=largest)",
+            "largest[...] = True",
         ),
         alone(nn.Maxout, 6, 8),
         "d_x",
@@ -160,8 +148,8 @@ BUGS = [
         "dy to the last of several that are equal",
         edited(
             nn.Maxout.forward,
-            "parts.argmax(axis=-1, keepdims=True)",
-            "self.pieces - 1 - parts[..., ::-1].argmax(axis=-1, keepdims=True)",
+            "parts.argmax(axis=-1, out=first)",
+            "first[...] = self.pieces - 1 - parts[..., ::-1].argmax(axis=-1)",
         ),
         ties,
         "d_x",
