@@ -1,24 +1,30 @@
 """What the README says works when pasted."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from benchmarks import bench
 from benchmarks.cli import main
+from benchmarks.steps import command as steps_command
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].split()[1:]
+BENCH = [
+    shlex.split(line, comments=True)[1:]
     for line in README.splitlines()
     if line.startswith("handgrad bench") and "--dataset mnist" not in line
 ]
+TIMED = [command for command in BENCH if "--steps" in command or "--advise" in command]
+COMMANDS = [command for command in BENCH if command not in TIMED]
 
 
 def test_there_is_something_to_paste():
     assert len(BLOCKS) == 5
     assert len(COMMANDS) == 2
+    assert len(TIMED) == 5
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,20 @@ def test_python_blocks_run(block, capsys):
 def test_commands_run(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(bench, "hint", lambda *args: None)  # which times other settings
     with pytest.raises(SystemExit) as exited:
         main(command)
     assert exited.value.code == 0
     assert len(list((tmp_path / "results").iterdir())) == 2
+
+
+@pytest.mark.parametrize("command", TIMED, ids=" ".join)
+def test_commands_that_time_are_understood(command, monkeypatch):
+    """What they do takes a minute, and has tests of its own."""
+    called = []
+    for name in ("steps", "advise"):
+        monkeypatch.setattr(steps_command, name, lambda *args: called.append(args) or 0)
+    with pytest.raises(SystemExit) as exited:
+        main(command)
+    assert exited.value.code == 0
+    assert len(called) == 1

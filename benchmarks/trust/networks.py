@@ -178,7 +178,8 @@ def _draw(generator: np.random.Generator) -> Network:
     if _chance(draw, 0.3):
         function, options = _one(draw, CLIPS)
         clip = partial(function, **options)
-    return Network(net, criterion, x, y, optimizer, scheduler, clip, steps=draw.width(1, 5))
+    steps = min(draw.width(1, 5), draw.width(1, 5))  # each takes time, and few are like many
+    return Network(net, criterion, x, y, optimizer, scheduler, clip, steps)
 
 
 def _layer(draw: Draw, width: int, batch: int, last: bool) -> tuple[list[nn.Module], int]:

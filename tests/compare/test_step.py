@@ -477,9 +477,9 @@ def sides_of(net, criterion, x, y, oracle=False, **others):
 @pytest.mark.parametrize("kind", [optim.SGD, optim.LBFGS])
 def test_every_side_goes_on_from_where_manual_stands(kind):
     *given, x, y, optimizer = small(np.float32, kind, lr=0.1)
-    sides = sides_of(*given, x, y, optimizer=optimizer)
+    sides = sides_of(*given, x, y, oracle=True, optimizer=optimizer)
     own = sides.own
-    for _ in range(3):
+    for step in (1, 2, 3):
         assert sides.layers.net is not own.net
         assert sides.units.keys() == {"activation.0", "activation.1", "activation.2"}
         for side, dtype in ((sides.theirs, torch.float32), (sides.exact, torch.float64)):
@@ -493,6 +493,20 @@ def test_every_side_goes_on_from_where_manual_stands(kind):
         rows, raised = sides.step(x, y, draw)
         assert raised == []
         assert {row["verdict"] for row in rows} <= {"ok", "vacuous"}
+        assert {row["step"] for row in rows} == {step}
+        sides.go_on()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_loss_that_is_no_scalar_has_one_cotangent_on_every_side(dtype):
+    net, _, x, y, optimizer = small(dtype, lr=0.1)
+    sides = sides_of(net, nn.MSELoss(reduction="none"), x, y, oracle=True, optimizer=optimizer)
+    g = np.random.default_rng(7)
+    cotangent = g.normal(size=y.shape).astype(np.float32)
+    for _ in range(2):
+        rows, raised = sides.step(x, y, lambda shape: cotangent.reshape(shape))
+        assert raised == []
+        assert {row["verdict"] for row in rows} == {"ok"}
         sides.go_on()
 
 
