@@ -3,7 +3,7 @@
 # make lint     runs ruff
 # make bench-steps  times single steps of manual, torch, JAX and scikit-learn, then an epoch with its
 #               data [DATA=folder that holds MNIST/raw]
-# make trust    counts false alarms and missed errors over 10,000 random networks (15 to 20 minutes on 2 cores)
+# make trust    counts false alarms and missed errors over 10,000 random networks (14 minutes on 2 cores)
 # make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
 #               all over the code, which the tests must notice (hours the first time)
 
