@@ -8,16 +8,8 @@ import torch
 
 from benchmarks.steps.contestant import Contestant, LeftOut
 from benchmarks.steps.numpy_side import operands
-from benchmarks.steps.problem import CROSS_ENTROPY, LR, Problem, setup
-
-ACTIVATIONS = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh}
-
-
-class HalfSquaredError(torch.nn.Module):
-    """½ Σ (ŷ − y)²."""
-
-    def forward(self, prediction: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return 0.5 * (prediction - y).square().sum()
+from benchmarks.steps.problem import LR, Problem, setup
+from torch_ref import twins
 
 
 class Side:
@@ -25,14 +17,7 @@ class Side:
 
     def __init__(self, problem: Problem) -> None:
         made = setup(problem)
-        modules: list[torch.nn.Module] = []
-        for layer, activation in zip(made.layers, problem.activations, strict=True):
-            modules.append(torch.nn.Linear(*layer.weight.data.T.shape))
-            if activation != "identity":
-                modules.append(ACTIVATIONS[activation]())
-        self.net = torch.nn.Sequential(*modules).to(getattr(torch, problem.dtype))
-        crossed = problem.loss == CROSS_ENTROPY
-        self.criterion = torch.nn.CrossEntropyLoss() if crossed else HalfSquaredError()
+        self.net, self.criterion, _ = twins(made.net, made.criterion, None)
         self.x, self.y = torch.from_numpy(made.x), torch.from_numpy(made.y)
         self.start = {k: torch.from_numpy(v) for k, v in made.net.state_dict().items()}
         self.restart()

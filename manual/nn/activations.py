@@ -12,8 +12,6 @@ from manual.checks import InputError, check_array, finite_number
 from manual.nn.gaussian import normal
 from manual.nn.module import Module, overflowing
 
-BOOL = np.dtype(bool)
-
 
 def sigmoid(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """σ(x) = 1 / (1 + e^−x) into `out`, which may be x; 1 − σ(x) is σ(−x).
@@ -137,7 +135,7 @@ class ELU(Module):
         """expm1 keeps the digits of e^x − 1 near 0; min(x, 0), that nothing overflows."""
         check_array("ELU: x", x)
         self.saved = (x,)
-        y, straight = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, BOOL)
+        y, straight = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, bool)
         np.expm1(np.minimum(x, 0, out=y), out=y)
         y *= self.alpha
         np.putmask(y, np.greater_equal(x, 0, out=straight), x)
@@ -151,7 +149,7 @@ class ELU(Module):
         """
         (x,) = self.recall()
         check_array("ELU: dy", dy, x.shape, x.dtype)
-        dx, positive = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, BOOL)
+        dx, positive = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, bool)
         np.exp(np.minimum(x, 0, out=dx), out=dx)
         dx *= self.alpha
         np.putmask(dx, np.greater(x, 0, out=positive), 1)
@@ -180,7 +178,7 @@ class Softplus(Module):
         t, y, e = (self.new_empty(x.shape, x.dtype) for _ in range(3))
         with np.errstate(over="ignore"):  # βx = ±inf gives the right limits
             np.multiply(self.beta, x, out=t)
-        linear = np.greater(t, self.threshold, out=self.new_empty(x.shape, BOOL))
+        linear = np.greater(t, self.threshold, out=self.new_empty(x.shape, bool))
         self.saved = t, linear
         np.maximum(t, 0, out=y)
         y += np.log1p(_exp_minus_abs(t, e), out=e)

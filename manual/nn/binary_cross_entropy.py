@@ -9,7 +9,6 @@ from manual.checks import InputError, check_array
 from manual.nn.criterion import ElementwiseLoss, times
 from manual.nn.module import overflowing
 
-BOOL = np.dtype(bool)
 SMALLEST = float(np.float32(1e-12))  # torch's constant, which it keeps as a float32
 
 
@@ -119,7 +118,7 @@ class BCEWithLogitsLoss(_BinaryLoss):
         """−log σ(±x) = log(1 + e^∓x) = max(∓x, 0) + log(1 + e^−|x|): nothing overflows, and for
         either target small losses keep their digits."""
         self._check(prediction, target)
-        zero = self.new_empty(target.shape, BOOL)
+        zero = self.new_empty(target.shape, bool)
         if not np.isfinite(target, out=zero).all():
             at = tuple(int(i) for i in np.argwhere(~np.isfinite(target))[0])
             raise InputError(
@@ -151,7 +150,7 @@ class BCEWithLogitsLoss(_BinaryLoss):
         larger, smaller, slopes, other = (self._new(x) for _ in range(4))
         np.divide(1, np.add(1, e, out=larger), out=larger)
         np.multiply(e, larger, out=smaller)
-        positive = np.greater(x, 0, out=self.new_empty(x.shape, BOOL))
+        positive = np.greater(x, 0, out=self.new_empty(x.shape, bool))
         for sigma, right, wrong in ((slopes, larger, smaller), (other, smaller, larger)):
             sigma[...] = wrong  # σ(x), σ(−x)
             np.putmask(sigma, positive, right)

@@ -17,7 +17,6 @@ from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
 from manual.nn.softmax import sum_and_log
 
-INDEX, BOOL = np.dtype(np.intp), np.dtype(bool)
 UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
@@ -44,6 +43,7 @@ class _ClassLoss(Criterion):
     """
 
     label_smoothing = 0.0
+    _range = np.arange(0)
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class _ClassLoss(Criterion):
         """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored."""
         classes, number, epsilon = len(z), z.dtype.type, self.label_smoothing
         all_count = self._check_indices(prediction, y, classes)
-        at = self.new_empty(y.shape, INDEX)
+        at = self.new_empty(y.shape, np.intp)
         np.copyto(at, y, casting="unsafe")  # from whatever kind of integer
         present = w = None
         if not all_count:
@@ -135,10 +135,8 @@ class _ClassLoss(Criterion):
     def _positions(self, n: int) -> np.ndarray:
         """0 … n − 1"""
         if self._range.size != n:
-            self._range = np.arange(n, dtype=INDEX)
+            self._range = np.arange(n)
         return self._range
-
-    _range = np.arange(0, dtype=INDEX)
 
     def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
         """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p:
@@ -147,7 +145,7 @@ class _ClassLoss(Criterion):
         terms = self.new_empty(log_p.shape, log_p.dtype)
         np.negative(log_p, out=terms)
         if factor is not None:
-            times(terms, factor, self.new_empty(terms.shape, BOOL))
+            times(terms, factor, self.new_empty(terms.shape, bool))
         if self.reduction != "none":
             return np.add.reduce(terms, axis=None) / t.divisor
         return terms if t.dense is None else terms.sum(axis=0)

@@ -7,8 +7,6 @@ import numpy as np
 from manual.checks import InputError, check_array, random_generator
 from manual.nn.module import Module, overflowing
 
-DOUBLE = np.dtype(float)  # the same masks in every dtype
-
 
 class Dropout(Module):
     """In training each element is 0 with probability p, and else divided by 1 − p, so that its
@@ -34,7 +32,8 @@ class Dropout(Module):
         check_array("Dropout: x", x)
         mask = None
         if self.training and self.p > 0:
-            drawn = self.generator.random(out=self.new_empty(x.shape, DOUBLE))
+            # In float64: the same masks in every dtype.
+            drawn = self.generator.random(out=self.new_empty(x.shape, float))
             mask = self.new_empty(x.shape, x.dtype)
             np.greater_equal(drawn, self.p, out=mask)
             if self.p < 1:

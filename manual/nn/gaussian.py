@@ -42,7 +42,6 @@ CHEBYSHEV = (
     "-3.472614868346809753958558e-20",
     "6.821856803090608875380476e-21",
 )
-BOOL = np.dtype(bool)
 SQRT_HALF_PI_INVERSE = "0.3989422804014326779399461"  # 1/√(2π)
 
 
@@ -63,7 +62,7 @@ def normal(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
     tail /= beside
     tail *= density
     density *= x.dtype.type(SQRT_HALF_PI_INVERSE)
-    positive = np.greater(x, 0, out=new_empty(x.shape, BOOL))
+    positive = np.greater(x, 0, out=new_empty(x.shape, bool))
     np.putmask(tail, positive, np.subtract(1, tail, out=t))
     return tail, density
 

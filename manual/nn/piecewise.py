@@ -6,7 +6,6 @@ from manual.checks import InputError, check_array, finite_number, float_dtype, w
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
 
-BOOL, INDEX = np.dtype(bool), np.dtype(np.intp)
 BITS = {np.dtype(np.float32): np.int32, np.dtype(np.float64): np.int64}
 
 
@@ -26,7 +25,7 @@ class ReLU(Module):
         """
         (y,) = self.recall()
         check_array("ReLU: dy", dy, y.shape, y.dtype)
-        active = np.not_equal(y, 0, out=self.new_empty(y.shape, BOOL))
+        active = np.not_equal(y, 0, out=self.new_empty(y.shape, bool))
         return _kept(active, dy, self.new_empty(dy.shape, dy.dtype))
 
 
@@ -43,7 +42,7 @@ class LeakyReLU(Module):
         check_array("LeakyReLU: x", x)
         slope = self.new_empty(x.shape, x.dtype)
         slope[...] = self.negative_slope
-        np.putmask(slope, np.greater(x, 0, out=self.new_empty(x.shape, BOOL)), 1)
+        np.putmask(slope, np.greater(x, 0, out=self.new_empty(x.shape, bool)), 1)
         self.saved = (slope,)
         return _product(slope, x, self.new_empty(x.shape, x.dtype))
 
@@ -87,7 +86,7 @@ class PReLU(Module):
             )
         weight = self.weight.data.reshape(-1, *[1] * (x.ndim - 2))  # (C, 1, …), beside (N, C, …)
         weight = weight if self.num_parameters > 1 else weight.flat[0]
-        slope, positive = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, BOOL)
+        slope, positive = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, bool)
         slope[...] = weight
         np.putmask(slope, np.greater(x, 0, out=positive), 1)
         self.saved = x, slope
@@ -108,7 +107,7 @@ class PReLU(Module):
         x, _ = self.recall()
         check_array("PReLU: dy", dy, x.shape, x.dtype)
         over = tuple(k for k in range(x.ndim) if k != 1 or self.num_parameters == 1)
-        below = np.greater(x, 0, out=self.new_empty(x.shape, BOOL))
+        below = np.greater(x, 0, out=self.new_empty(x.shape, bool))
         np.logical_not(below, out=below)
         terms = _product(x, dy, self.new_empty(x.shape, x.dtype))
         with np.errstate(over="ignore", invalid="ignore"):  # as in _product
@@ -158,7 +157,7 @@ class Maxout(Module):
                 f"Maxout: expected x of shape (…, a multiple of {self.pieces}), got {x.shape}"
             )
         parts = x.reshape(*x.shape[:-1], x.shape[-1] // self.pieces, self.pieces)
-        first = self.new_empty(parts.shape[:-1], INDEX)
+        first = self.new_empty(parts.shape[:-1], np.intp)
         parts.argmax(axis=-1, out=first)  # NaN counts as the largest
         self.saved = first, x.shape, x.dtype
         return parts.max(axis=-1, out=self.new_empty(first.shape, x.dtype))
@@ -171,7 +170,7 @@ class Maxout(Module):
         """
         first, shape, dtype = self.recall()
         check_array("Maxout: dy", dy, first.shape, dtype)
-        largest = self.new_empty((*first.shape, self.pieces), BOOL)
+        largest = self.new_empty((*first.shape, self.pieces), bool)
         np.equal(first[..., None], np.arange(self.pieces), out=largest)
         return _kept(largest, dy[..., None], self.new_empty(largest.shape, dtype)).reshape(shape)
 

@@ -17,9 +17,9 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[tuple[int, ...], np.dtype], list[np.ndarray]] = {}
+        self._kept: dict[tuple[tuple[int, ...], np.dtype | type], list[np.ndarray]] = {}
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """An array with any values, in C order."""
         arrays = self._kept.get((shape, dtype))
         if arrays is None:
@@ -48,7 +48,7 @@ class Reuses:
     """What has a workspace of its own."""
 
     @cached_property
-    def new_empty(self) -> Callable[[tuple[int, ...], np.dtype], np.ndarray]:
+    def new_empty(self) -> Callable[[tuple[int, ...], np.dtype | type], np.ndarray]:
         """new_empty(shape, dtype): an array with any values, in C order; one that was handed out
         before and that nobody holds any more, where there is one."""
         return Workspace().empty
