@@ -14,7 +14,7 @@ from compare.backward.functions import Arrays, Gradients, Manual, Reference
 from compare.backward.observed import Observed, is_float
 from compare.comparison import Comparison, EquivalenceError
 from compare.context import check_seed, context
-from compare.judge import blame, frame, judge
+from compare.judge import at, blame, frame, judge
 from compare.trace import Tensor
 from compare.vacuity import check_patterns
 
@@ -221,8 +221,7 @@ class _Check:
                     wrong = "undecided" if self.expected.handwritten else "manual"
                 return row | {"blame": wrong}
             if wrong is not None:
-                here = {"worst": index, "oracle": witness, "allowed": 2 * e[index]}
-                here |= {"manual": float(mine[index]), "torch": float(torchs[index])}
+                here = at(index, mine, torchs) | {"oracle": witness, "allowed": 2 * e[index]}
                 return row | here | {"verdict": "mismatch", "blame": wrong}
         return row
 
