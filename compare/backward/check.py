@@ -130,7 +130,7 @@ class _Check:
         for y in outputs:
             drawn = np.asarray(self.generator.normal(size=y.shape))
             size = np.maximum(np.round(np.abs(drawn) * 256) / 256, 1 / 8)
-            found.append(np.copysign(size, drawn).astype(y.dtype) if is_float(y) else None)
+            found.append(np.copysign(size, drawn) if is_float(y) else None)
         return found
 
     def _of_forward(self) -> Iterator[dict]:

@@ -128,6 +128,7 @@ def test_options_that_are_refused(options, error, text):
 
 
 def test_the_seed_and_the_patterns_are_kept():
+    assert checked().context.startswith("seed 0, numpy ")
     comparison = checked(seed=12, allow_vacuous=["d_*", "x"])
     assert comparison.allow_vacuous == ("d_*", "x")
     assert comparison.context.startswith("seed 12, numpy ")
@@ -140,6 +141,7 @@ def test_the_seed_and_the_patterns_are_kept():
 E = [2.0**-30, 0.0, 2.0**-31, 2.0**-32, 2.0**-33, 2.0**-34]
 ONE = [2.0**-30, 2.0**-31, 2.0**-33]  # the same of a function of one array with one output
 HALF = 2.0**-26.5  # of the digits of float64
+SQUARE = lambda x: (x * x, x), lambda x, dy: 2 * x * dy
 W = X[::-1] / 2
 
 
@@ -309,6 +311,55 @@ def test_who_is_not_finite_is_wrong(judged, mine, theirs, blame):
         assert list(table.loc[name, ["verdict", "blame"]]) == ["nonfinite", blame]
 
 
+def test_what_is_not_finite_comes_without_a_warning(judged):
+    x = np.array([0.0, 4.0])
+    pair = lambda x: (np.sqrt(x), np.sqrt(x)), lambda y, dy: dy / (2 * y)
+    table, _ = judged(*pair, torch.sqrt, x, errors=ONE)
+    assert list(table.loc["d_x", ["verdict", "blame"]]) == ["nonfinite", "both"]
+
+
+def test_each_error_is_told_once_in_a_line_of_its_own():
+    calls = []
+
+    def fails(x, dy):
+        calls.append(dy)
+        raise KeyError(min(len(calls), 3))
+
+    with pytest.raises(EquivalenceError) as caught:
+        check_backward(lambda x: (x * x, x), fails, torch.square, X)
+    lines = caught.value.comparison.context.split("\n")
+    assert lines[:2] == [f"backward raised KeyError: {k}" for k in (2, 3)]
+    assert lines[2].startswith("seed 0, numpy ")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_cotangents_have_few_digits_and_are_not_small(judged, dtype):
+    """Whole 256ths, an eighth at least."""
+    seen = []
+
+    def backward(x, dy):
+        seen.append(dy)
+        return 2 * x * dy
+
+    x = np.linspace(1, 2, 200, dtype=dtype)
+    table, _ = judged(SQUARE[0], backward, torch.square, x, errors=ONE)
+    assert set(table.verdict) == {"ok"}
+    for dy in seen[1:3]:
+        assert dy.dtype == dtype
+        assert (256 * dy == np.round(256 * dy)).all()
+        assert np.abs(dy).min() == 1 / 8
+        assert set(np.sign(dy)) == {-1, 1}
+
+
+def test_the_reference_is_given_contiguous_tensors(judged):
+    def square(x):
+        assert x.is_contiguous()
+        return x * x
+
+    for x in (X.T, X[:, ::2]):
+        judged(*SQUARE, square, x, errors=ONE)
+
+
 class Doubles(torch.autograd.Function):
     """A reference of one's own: twice the square, with the gradient of the square."""
 
@@ -321,9 +372,6 @@ class Doubles(torch.autograd.Function):
     def backward(ctx, dy):
         (x,) = ctx.saved_tensors
         return 2 * x * dy
-
-
-SQUARE = lambda x: (x * x, x), lambda x, dy: 2 * x * dy
 
 
 def test_nobody_knows_what_the_output_of_a_handwritten_reference_should_be(judged):
