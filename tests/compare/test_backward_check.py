@@ -334,7 +334,7 @@ def test_each_error_is_told_once_in_a_line_of_its_own():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_cotangents_have_few_digits_and_are_not_small(judged, dtype):
-    """Whole 256ths, an eighth at least."""
+    """The nearest 256ths of normal numbers, an eighth at least."""
     seen = []
 
     def backward(x, dy):
@@ -344,8 +344,9 @@ def test_the_cotangents_have_few_digits_and_are_not_small(judged, dtype):
     x = np.linspace(1, 2, 200, dtype=dtype)
     table, _ = judged(SQUARE[0], backward, torch.square, x, errors=ONE)
     assert set(table.verdict) == {"ok"}
-    for dy in seen[1:3]:
+    for dy, drawn in zip(seen[1:3], np.random.default_rng(0).normal(size=(2, 200)), strict=True):
         assert dy.dtype == dtype
+        assert np.abs(dy - drawn)[np.abs(drawn) > 1 / 8].max() <= 1 / 512
         assert (256 * dy == np.round(256 * dy)).all()
         assert np.abs(dy).min() == 1 / 8
         assert set(np.sign(dy)) == {-1, 1}
@@ -420,12 +421,14 @@ def test_where_the_sides_differ_the_witness_says_who_is_wrong(judged, monkeypatc
 def test_where_the_sides_agree_the_witness_may_find_both_wrong(judged):
     """At any entry of the first cotangent's, and at the worst of the second's."""
     answers = {(0, (1, 2), 0): (7.0, 0.0), (0, (1, 2), 1): (7.0, 0.0)}
-    table, asked = judged(*SQUARE, torch.square, X, errors=ONE, answers=answers)
+    e = 2.0**-31 * np.array([[1, 2, 3], [4, 5, 6]])
+    errors = [ONE[0], e, ONE[2]]
+    table, asked = judged(*SQUARE, torch.square, X, errors=errors, answers=answers)
     failed = table[table.verdict != "ok"]
     assert list(failed.index) == ["d_x"]
     row = failed.loc["d_x"]
     assert (row.verdict, row.blame, row.worst) == ("mismatch", "both", (1, 2))
-    assert (row.oracle, row.allowed) == (7.0, 2 * ONE[1])
+    assert (row.oracle, row.allowed) == (7.0, 2 * e[1, 2])
     assert row.manual == row.torch != table.manual["d_x (second cotangent)"]
     assert asked.startswith("; the oracle was asked about 6 of 6 ")
 
