@@ -10,6 +10,7 @@ import pytest
 from compare.oracle.differences import (
     _between,
     _extrapolated,
+    _Found,
     _Ladders,
     _Level,
     _weights,
@@ -137,6 +138,26 @@ def test_what_only_a_step_touches_is_touched():
         assert ladders._level(0.25).noise == [0]
         assert ladders._level(0.5).noise == [4 * EPS * 2 / 0.5]
         assert ladders._level(0.25).noise == [4 * EPS / 0.25]  # from then on
+
+
+@pytest.mark.parametrize("explained", [1.0, 0.0])
+def test_what_counts_as_converged(monkeypatch, explained):
+    """An error of four times what rounding may be, or of the 1e-5th part of the terms."""
+    limit, size = (4.0, 1.0) if explained else (1e-5 * 3, 3.0)
+    for error in (limit, np.nextafter(limit, 9)):
+        found = _Found(value=2.0, error=error, explained=explained, size=size, steps=99)
+        monkeypatch.setattr(_Ladders, "_descend", lambda self, h, levels, found=found: found)
+        ladders = _Ladders(np.sin, np.ones(1), (0,), np.ones(1), lambda a, y: 0 * y)
+        value, own = ladders.best(0.5, 6)
+        assert np.isnan(value) == np.isnan(own) == (error > limit)
+        if error == limit:
+            assert (value, own) == (2, pytest.approx(error + EPS * 2, rel=1e-15))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps == EPS, reason="longdouble is float64 here")
+def test_of_a_longdouble_only_the_last_rounding_is_left():
+    value, error = derivative(lambda a: a / 3, np.ones(1, np.longdouble), (0,), np.ones(1))
+    assert abs(value - 1 / 3) <= error <= 1.02 * EPS * value
 
 
 # Values in steps of a grain, far coarser than roundoff: every machine finds the same differences.
