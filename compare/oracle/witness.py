@@ -227,11 +227,10 @@ class Witness:
         if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(own, now, strict=True)):
             return None
         eps = np.finfo(float).eps  # as a float; the power and the cosine add far less
+        after = optimizers.rates_after(scheduler, epochs)
         return [
             (float(rate), float(eps * (abs(rate) + abs(base))))
-            for rate, base in zip(
-                optimizers.rates_after(scheduler, epochs), scheduler.base_lrs, strict=True
-            )
+            for rate, base in zip(after, scheduler.base_lrs, strict=True)
         ]
 
     @property

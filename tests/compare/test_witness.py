@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from compare.oracle import Witness
+from compare.oracle import Witness, witness
+from compare.oracle.losses import loss_terms
 from compare.oracle.noise import sums
 from compare.oracle.witness import BCE_FLOOR, _Kept
 from manual import nn, optim
@@ -154,3 +155,26 @@ def test_steps_are_long_where_nothing_bends():
     value, error = found["weight"][(0,)]
     assert abs(value + 3 / np.sqrt(14 / 3)) <= error < 100 * EPS
     assert np.isfinite(found[""][(2, 0)]).all()
+
+
+def test_rows_that_share_a_weight_of_each_entry_are_asked_about_together():
+    criterion = nn.BCELoss(np.array([[1.0, 2.0], [3.0, 4.0]]), reduction="sum")
+    p = np.array([[0.5, 0.25], [0.5, 0.2]])
+    found = Witness(np.float64).dprediction(criterion, p, np.ones((2, 2)), None, [])
+    expected = {(0, 0): -2, (0, 1): -8, (1, 0): -6, (1, 1): -20}  # −w / p
+    assert {index: pytest.approx(value) for index, (value, _) in found.items()} == expected
+
+
+def test_a_loss_goes_with_its_own_noise(monkeypatch):
+    asked = []
+
+    def derivative(f, at, index, cotangent, noise=None):
+        asked.append(noise(at, f(at)))
+        return 0.0, 0.0
+
+    monkeypatch.setattr(witness, "derivative", derivative)
+    p, target = np.array([[1.0, 2.0, 3.0]]), np.array([1])
+    Witness(np.float32).dprediction(nn.CrossEntropyLoss(), p, target, None, [])
+    expected = loss_terms(nn.CrossEntropyLoss(), (p, target))(p, target)[1]
+    assert len(asked) == 3
+    assert all(np.array_equal(error, expected) for error in asked)
