@@ -35,10 +35,6 @@ class _Target(NamedTuple):
     at: np.ndarray | None = None
     w: np.ndarray | None = None
 
-    def of(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """The entries (y_m, m) of a (C, M): (M,)."""
-        return values.reshape(-1).take(self.at, out=out, mode="clip")  # all are inside
-
 
 class _ClassLoss(Criterion):
     """From the target to t, and from t and log p to the loss.
@@ -103,7 +99,7 @@ class _ClassLoss(Criterion):
         number, epsilon = z.dtype.type, self.label_smoothing
         all_count = self._check_indices(shape, y, classes)
         at = self.new_empty((positions,), np.intp)
-        np.copyto(at, y.reshape(positions), casting="unsafe")  # from whatever kind of integer
+        np.copyto(at, y.reshape(positions))
         present = w = None
         if not all_count:
             counts = at != self.ignore_index
@@ -134,9 +130,14 @@ class _ClassLoss(Criterion):
             t *= present
         own[...] = 1 if w is None else w
         own *= 1 - epsilon
-        own += _Target(number(divisor), at=at).of(t, self.new_empty(at.shape, z.dtype))
+        own += self._entries(t, at)
         t.reshape(-1)[at] = own
         return _Target(number(divisor), t)
+
+    def _entries(self, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """The entries of a (C, M) at these places: (M,)."""
+        out = self.new_empty(at.shape, values.dtype)
+        return values.take(at, out=out, mode="clip")  # all are inside: no copy is made
 
     def _first_numbers(self, n: int) -> np.ndarray:
         """0 … n − 1"""
@@ -162,9 +163,9 @@ class _ClassLoss(Criterion):
         return losses.reshape(_positions(shape))
 
     def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
-        """dL/dL_n over the divisor, () or (M,). shape: of the prediction."""
+        """dL/dL_n over the divisor, (1,) or (M,). shape: of the prediction."""
         dlosses = self._dloss(dloss, _positions(shape), t.divisor.dtype) / t.divisor
-        return dlosses.reshape(-1) if self.reduction == "none" else dlosses
+        return dlosses.reshape(-1)
 
 
 def _class_axis(shape: tuple[int, ...]) -> int:
@@ -194,7 +195,7 @@ class NLLLoss(_ClassLoss):
         log_p, shape = self._classes_first(prediction), prediction.shape
         t = self._from_indices(shape, log_p, np.asarray(target))
         self.saved = t, log_p.shape, shape
-        return self._loss(t, t.of(log_p, self.new_empty(log_p.shape[1:], log_p.dtype)), shape)
+        return self._loss(t, self._entries(log_p, t.at), shape)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
@@ -255,7 +256,7 @@ class CrossEntropyLoss(_ClassLoss):
         subtract_maximum(z, self.new_empty)
         e = np.exp(z, out=self.new_empty(z.shape, z.dtype))
         total, log_total = sum_and_log(e, self.ones(len(z), z.dtype), self.new_empty)
-        log_p = z if t.dense is not None else t.of(z, self.new_empty(z.shape[1:], z.dtype))
+        log_p = z if t.dense is not None else self._entries(z, t.at)
         log_p -= log_total
         self.saved = e, total, log_p, t, shape
         return self._loss(t, log_p, shape)

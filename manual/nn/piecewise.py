@@ -85,7 +85,6 @@ class PReLU(Module):
                 f"got {channels} in shape {x.shape}"
             )
         weight = self.weight.data.reshape(-1, *[1] * (x.ndim - 2))  # (C, 1, …), beside (N, C, …)
-        weight = weight if self.num_parameters > 1 else weight.flat[0]
         slope, positive = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, bool)
         slope[...] = weight
         np.putmask(slope, np.greater(x, 0, out=positive), 1)

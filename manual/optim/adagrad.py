@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from manual.nn.parameter import Parameter
-from manual.optim.optimizer import GroupState, Optimizer, gradient
+from manual.optim.optimizer import GroupState, Optimizer
 
 
 class Adagrad(Optimizer):
@@ -67,8 +67,8 @@ class Adagrad(Optimizer):
         step: int,
         group: dict[str, Any],
     ) -> None:
-        g, s = gradient(theta, grad, group), state["sum"]
-        work = g * g
+        g, s = self._gradient(theta, grad, group), state["sum"]
+        work = np.multiply(g, g, out=self._work(theta))
         s += work
         np.sqrt(s, out=work)
         work += group["eps"]

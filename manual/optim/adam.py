@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from manual.nn.parameter import Parameter
-from manual.optim.optimizer import Optimizer, check_number, gradient
+from manual.optim.optimizer import Optimizer, check_number
 
 
 class Adam(Optimizer):
@@ -77,12 +77,12 @@ class Adam(Optimizer):
     ) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
         if group["decoupled_weight_decay"]:
-            g = -grad if group["maximize"] else grad
+            g = np.negative(grad, out=self._work(theta)) if group["maximize"] else grad
             theta *= 1 - lr * group["weight_decay"]
         else:
-            g = gradient(theta, grad, group)
+            g = self._gradient(theta, grad, group)
         m, v = state["exp_avg"], state["exp_avg_sq"]
-        work = (1 - beta1) * g
+        work = np.multiply(1 - beta1, g, out=self._work(theta))
         m *= beta1
         m += work
         np.multiply(1 - beta2, g, out=work)

@@ -151,6 +151,20 @@ class Optimizer(Reuses):
         """
         raise NotImplementedError(f"{type(self).__name__} has no _update")
 
+    def _gradient(self, theta: np.ndarray, grad: np.ndarray, group: dict[str, Any]) -> np.ndarray:
+        """The g that most formulas begin with: grad, −grad with maximize, then + weight_decay · θ.
+
+        It may be grad itself and must not be changed.
+        """
+        if not group["weight_decay"]:
+            return np.negative(grad, out=self._work(theta)) if group["maximize"] else grad
+        g = np.multiply(group["weight_decay"], theta, out=self._work(theta))
+        return np.subtract(g, grad, out=g) if group["maximize"] else np.add(g, grad, out=g)
+
+    def _work(self, theta: np.ndarray) -> np.ndarray:
+        """An array to work with, as large as theta."""
+        return self.new_empty(theta.shape, theta.dtype)
+
     def _needed(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Those of `_buffers` that the group's options call for."""
         return self._buffers
@@ -267,17 +281,6 @@ class GroupState:
         for name, buffer in self.buffers.items():
             self.buffers[name] = buffer.astype(dtype, copy=False)
         return self.buffers
-
-
-def gradient(theta: np.ndarray, grad: np.ndarray, group: dict[str, Any]) -> np.ndarray:
-    """The g that most formulas begin with: grad, −grad with maximize, then + weight_decay · θ.
-
-    It may be grad itself and must not be changed.
-    """
-    if not group["weight_decay"]:
-        return -grad if group["maximize"] else grad
-    g = group["weight_decay"] * theta
-    return np.subtract(g, grad, out=g) if group["maximize"] else np.add(g, grad, out=g)
 
 
 def check_number(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from manual.nn.parameter import Parameter
-from manual.optim.optimizer import Optimizer, gradient
+from manual.optim.optimizer import Optimizer
 
 
 class RMSprop(Optimizer):
@@ -73,9 +73,9 @@ class RMSprop(Optimizer):
         group: dict[str, Any],
     ) -> None:
         alpha, momentum = group["alpha"], group["momentum"]
-        g = gradient(theta, grad, group)
+        g = self._gradient(theta, grad, group)
         s = state["square_avg"]
-        work = (1 - alpha) * g
+        work = np.multiply(1 - alpha, g, out=self._work(theta))
         if group["centered"]:
             a = state["grad_avg"]
             a *= alpha

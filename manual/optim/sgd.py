@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from manual.nn.parameter import Parameter
-from manual.optim.optimizer import Optimizer, gradient
+from manual.optim.optimizer import Optimizer
 
 
 class SGD(Optimizer):
@@ -71,14 +71,17 @@ class SGD(Optimizer):
         step: int,
         group: dict[str, Any],
     ) -> None:
-        d = g = gradient(theta, grad, group)
-        momentum = group["momentum"]
+        d = g = self._gradient(theta, grad, group)
+        momentum, work = group["momentum"], self._work(theta)
         if momentum:
             v = state["momentum_buffer"]
             if step == 1:
                 v[...] = g
             else:
                 v *= momentum
-                v += (1 - group["dampening"]) * g
-            d = g + momentum * v if group["nesterov"] else v
-        theta -= np.multiply(group["lr"], d, out=self.new_empty(d.shape, d.dtype))
+                v += np.multiply(1 - group["dampening"], g, out=work)
+            d = v
+            if group["nesterov"]:
+                d = np.multiply(momentum, v, out=work)
+                d += g
+        theta -= np.multiply(group["lr"], d, out=work)

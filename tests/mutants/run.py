@@ -47,8 +47,8 @@ PARTS = {
     ),
 }
 # A mutant that has passed so many seconds of tests survives: thousands of tests use `compare`.
-LIMIT = 4
-HANGS = 30  # seconds of CPU time after which a mutant will not end; mutmut would wait for minutes
+LIMITS = {"manual": 60, "compare": 4}
+HANGS = 30  # seconds of CPU time beyond these, and it will not end; mutmut would wait for minutes
 CASES = 5  # of a test of a mutant's own file, for one of any other
 # Tests that a mutant fails without having made a mistake: it has frames of its own between a
 # warning and its caller, and imports mutmut.
@@ -116,7 +116,8 @@ class Tests:
         seconds = state().duration_by_test
         ordered = sorted(sorted(names, key=seconds.get), key=place)
         before = accumulate((seconds[name] for name in ordered), initial=0)
-        return [name for name, passed in zip(ordered, before, strict=False) if passed < LIMIT]
+        limit = LIMITS[mutant.partition(".")[0]]
+        return [name for name, passed in zip(ordered, before, strict=False) if passed < limit]
 
     def run(self, names: Iterable[str], kill: Callable[[str], object] = id) -> int:
         """0 where all pass, 1 after the first that fails, which kill() is told."""
@@ -154,7 +155,8 @@ def collect_tests_once() -> None:
                 collected = Tests(arguments)
             if mutant_name:
                 ordered = collected.in_order(mutant_name, tests)
-                resource.setrlimit(resource.RLIMIT_CPU, (HANGS, HANGS + 1))
+                seconds = LIMITS[mutant_name.partition(".")[0]] + HANGS
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
                 return collected.run(ordered, partial(note, killers(mutant_name)))
             # mutmut wants to see that tests pass, and that they fail where they should.
             cases = {name.partition("[")[0]: name for name in collected.items}

@@ -5,7 +5,8 @@ from typing import Any
 
 from compare.cases.case import Draw
 from manual import optim
-from manual.optim import lbfgs, line_search, optimizer
+from manual.optim import lbfgs, line_search
+from manual.optim.optimizer import Optimizer
 from tests.planted.bug import Arguments, Bug, Case, Plant, edited
 from tests.planted.cases import layers
 
@@ -67,7 +68,7 @@ BUGS = [
     bug(
         optim.SGD,
         "dampening for 1 − dampening",
-        edited(SGD, '(1 - group["dampening"])', 'group["dampening"]'),
+        edited(SGD, '1 - group["dampening"]', 'group["dampening"]'),
         step=2,
         momentum=0.9,
         dampening=0.3,
@@ -76,7 +77,7 @@ BUGS = [
     bug(
         optim.SGD,
         "Nesterov: v + momentum · g",
-        edited(SGD, "g + momentum * v", "v + momentum * g"),
+        edited(SGD, "(momentum, v, out=work)", "(momentum, g, out=work)", "d += g", "d += v"),
         step=2,
         momentum=0.9,
         nesterov=True,
@@ -85,7 +86,7 @@ BUGS = [
     bug(
         optim.SGD,
         "maximize as minimize, with a weight decay",
-        edited(optimizer.gradient, "np.subtract(g, grad, out=g) if", "np.add(g, grad, out=g) if"),
+        edited(Optimizer._gradient, "np.subtract(g, grad, out=g) if", "np.add(g, grad, out=g) if"),
         weight_decay=0.1,
         maximize=True,
         lr=0.1,
@@ -152,7 +153,11 @@ BUGS = [
     bug(
         optim.Adam,
         "maximize changes the sign of the weight decay, too",
-        edited(ADAM, "g = gradient(theta, grad, group)", "g = -gradient(theta, -grad, group)"),
+        edited(
+            ADAM,
+            "g = self._gradient(theta, grad, group)",
+            "g = -self._gradient(theta, -grad, group)",
+        ),
         weight_decay=0.1,
         lr=0.01,
         maximize=True,
@@ -183,7 +188,7 @@ BUGS = [
     bug(
         optim.RMSprop,
         "α and 1 − α exchanged",
-        edited(RMSPROP, "(1 - alpha) * g", "alpha * g"),
+        edited(RMSPROP, "np.multiply(1 - alpha, g", "np.multiply(alpha, g"),
     ),
     bug(
         optim.RMSprop,
@@ -256,7 +261,7 @@ BUGS = [
     Bug(
         "Optimizer",
         "a weight decay that is subtracted",
-        edited(optimizer.gradient, "else np.add(g, grad, out=g)", "else grad - g"),
+        edited(Optimizer._gradient, "else np.add(g, grad, out=g)", "else grad - g"),
         steps(optim.RMSprop, 1, weight_decay=0.1),
         "updated.0.weight",
     ),

@@ -50,6 +50,8 @@ def test_squared_errors_by_hand(criterion):
     assert np.array_equal(loss, expected)
     if criterion.reduction == "none":
         assert np.array_equal(criterion.backward(dloss), -6 * difference)
+        with pytest.raises(TypeError, match="dloss: expected dtype float64, got float32"):
+            criterion.backward(dloss.astype(np.float32))
     else:
         assert isinstance(loss, np.float64)
         assert np.array_equal(criterion.backward(), factor * difference)

@@ -164,6 +164,9 @@ def test_flatten_has_one_buffer_for_each_dtype():
     flatten(parameters)
     assert [values.dtype for values, _ in runs(parameters)] == [np.float64, np.float32]
     assert is_one_run(parameters[:2])
+    later = shapes_to_parameters([(5,)], np.float32)
+    flatten([*parameters, *later])  # those of float64 lie well
+    assert is_one_run([parameters[2], *later])
 
 
 @copies

@@ -96,6 +96,15 @@ def test_an_infinite_cotangent_at_prelus_kink(in_torch):
     assert np.isnan(in_torch(module, x, dy)[2]["weight"])
 
 
+@pytest.mark.parametrize("dy", [[3e38, 3e38], [np.inf, -np.inf]], ids=["overflow", "no number"])
+def test_what_is_too_large_for_prelus_sum(dy):
+    module = nn.PReLU()
+    module(np.full(2, -1, np.float32))
+    module.backward(np.array(dy, np.float32))
+    expected = -np.inf if np.isfinite(dy).all() else np.nan  # ∞ − ∞
+    assert np.array_equal(module.weight.grad, [expected], equal_nan=True)
+
+
 SLOPES = [((), 1), ((4,), 1), ((5, 3), 1), ((5, 3), 3), ((2, 3, 4), 3), ((2, 3, 4), 1)]
 SLOPES += [((2, 3, 4, 2), 3), ((1, 2, 1, 3, 2), 2), ((0, 3), 3), ((4, 4), 4), ((2, 0, 3), 1)]
 

@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -119,6 +120,7 @@ MODULES = {
     "Step": nn.Step,
     "Dropout": nn.Dropout,
     "BatchNorm1d": lambda: nn.BatchNorm1d(8),
+    "BatchNorm1d in evaluation": lambda: nn.BatchNorm1d(8).eval(),
     "Residual": lambda: nn.Residual(nn.Linear(8, 8)),
 }
 CRITERIA = {
@@ -128,6 +130,9 @@ CRITERIA = {
     "L1Loss": nn.L1Loss,
     "BCELoss": nn.BCELoss,
     "BCEWithLogitsLoss": nn.BCEWithLogitsLoss,
+    "BCEWithLogitsLoss weighted": lambda: nn.BCEWithLogitsLoss(
+        pos_weight=np.arange(8, dtype=np.float32)
+    ),
     "NLLLoss": nn.NLLLoss,
     "CrossEntropyLoss": nn.CrossEntropyLoss,
     "CrossEntropyLoss smoothed": lambda: nn.CrossEntropyLoss(label_smoothing=0.1),
@@ -183,6 +188,26 @@ def test_no_loss_allocates_with_the_batch(name):
             criterion.backward()
 
         return step
+
+    assert grows(make_step) < 4096
+
+
+UPDATES = {
+    "SGD": optim.SGD,
+    "SGD with all": partial(optim.SGD, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "Adam": partial(optim.Adam, weight_decay=0.1, amsgrad=True),
+    "AdamW": partial(optim.AdamW, maximize=True),
+    "RMSprop": partial(optim.RMSprop, momentum=0.9, centered=True, weight_decay=0.1),
+    "Adagrad": partial(optim.Adagrad, maximize=True),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_update_allocates_nothing_that_grows_with_the_parameters(name):
+    def make_step(n):
+        p = nn.Parameter(np.ones(n, np.float32))
+        p.grad = np.ones(n, np.float32)
+        return UPDATES[name]([p], lr=0.1).step
 
     assert grows(make_step) < 4096
 

@@ -512,6 +512,22 @@ def test_a_group_state_is_one_buffer():
     assert calls == [17]
 
 
+def test_options_are_looked_at_once_and_after_a_conversion():
+    p = nn.Parameter(np.ones(3))
+    p.grad = np.ones(3)
+    optimizer, checked = optim.Adam([p], lr=0.1), []
+    optimizer._check = checked.append
+    for _ in range(3):
+        optimizer.step()
+    assert len(checked) == 1
+    p.to(np.longdouble)
+    options = []
+    optimizer._update = lambda *given: options.append(given[-1])
+    optimizer.step()
+    assert isinstance(options[0]["lr"], np.longdouble)  # or 1 − β would be as precise as float64
+    assert len(checked) == 2
+
+
 def test_an_option_is_checked_whenever_it_has_changed_even_in_place():
     p = nn.Parameter(np.ones(3))
     p.grad = np.ones(3)
