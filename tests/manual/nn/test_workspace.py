@@ -192,6 +192,30 @@ def test_no_loss_allocates_with_the_batch(name):
     assert grows(make_step) < 4096
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.longdouble])
+@pytest.mark.parametrize("name", MODULES | CRITERIA)
+def test_what_is_worked_in_has_the_digits_of_the_input(name, dtype, monkeypatch):
+    empty, dtypes = Workspace.empty, set()
+    monkeypatch.setattr(
+        Workspace, "empty", lambda self, *given: dtypes.add(given[1]) or empty(self, *given)
+    )
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0.1, 0.9, (5, 8)).astype(dtype)
+    if name in MODULES:
+        module = MODULES[name]().to(dtype)
+        module.backward(np.ones_like(module(x)))
+    else:
+        criterion, y = CRITERIA[name](), x[::-1]
+        for attribute in ("weight", "pos_weight"):
+            if getattr(criterion, attribute, None) is not None:
+                setattr(criterion, attribute, getattr(criterion, attribute).astype(dtype))
+        if isinstance(criterion, nn.NLLLoss | nn.CrossEntropyLoss):
+            y = generator.integers(0, 8, 5)
+        criterion(x, y)
+        criterion.backward()
+    assert dtypes <= {x.dtype, bool, np.intp, *([float] if name == "Dropout" else [])}
+
+
 UPDATES = {
     "SGD": optim.SGD,
     "SGD with all": partial(optim.SGD, momentum=0.9, weight_decay=0.1, nesterov=True),
