@@ -127,6 +127,7 @@ CRITERIA = {
     "HalfSquaredError": nn.HalfSquaredError,
     "SumSquaredError": nn.SumSquaredError,
     "MSELoss": nn.MSELoss,
+    "MSELoss of each": lambda: nn.MSELoss("none"),
     "L1Loss": nn.L1Loss,
     "BCELoss": nn.BCELoss,
     "BCEWithLogitsLoss": nn.BCEWithLogitsLoss,
@@ -183,9 +184,11 @@ def test_no_loss_allocates_with_the_batch(name):
         if isinstance(criterion, nn.NLLLoss | nn.CrossEntropyLoss):
             target = generator.integers(0, 8, n)
 
+        dloss = np.ones_like(criterion(prediction, target))
+
         def step():
             criterion(prediction, target)
-            criterion.backward()
+            criterion.backward(dloss)
 
         return step
 
@@ -211,8 +214,7 @@ def test_what_is_worked_in_has_the_digits_of_the_input(name, dtype, monkeypatch)
                 setattr(criterion, attribute, getattr(criterion, attribute).astype(dtype))
         if isinstance(criterion, nn.NLLLoss | nn.CrossEntropyLoss):
             y = generator.integers(0, 8, 5)
-        criterion(x, y)
-        criterion.backward()
+        criterion.backward(np.ones_like(criterion(x, y)))
     assert dtypes <= {x.dtype, bool, np.intp, *([float] if name == "Dropout" else [])}
 
 
@@ -221,7 +223,7 @@ UPDATES = {
     "SGD with all": partial(optim.SGD, momentum=0.9, weight_decay=0.1, nesterov=True),
     "Adam": partial(optim.Adam, weight_decay=0.1, amsgrad=True),
     "AdamW": partial(optim.AdamW, maximize=True),
-    "RMSprop": partial(optim.RMSprop, momentum=0.9, centered=True, weight_decay=0.1),
+    "RMSprop": partial(optim.RMSprop, momentum=0.9, centered=True, weight_decay=0.1, maximize=True),
     "Adagrad": partial(optim.Adagrad, maximize=True),
 }
 
