@@ -21,9 +21,9 @@ class Expected:
 
     def __init__(self, observed: Observed, reference: Reference, doutputs: list[Gradients]) -> None:
         self.manual, arrays = observed.manual, observed.arrays
-        self.reference, self.doutputs = reference, doutputs[:2]
+        self.reference, self.doutputs = reference, doutputs
         self.kinds = [is_float(a) for a in arrays]
-        self.dtype = min((a.dtype for a in arrays if is_float(a)), key=lambda d: d.itemsize)
+        self.dtype = min(a.dtype for a in arrays if is_float(a))
         self.outputs, self.slopes = reference.gradients(arrays, *self.doutputs)
         exact = _as(arrays, np.float64)
         try:
@@ -69,7 +69,6 @@ class Expected:
 
     def _wider(self) -> Gradients:
         """What manual gives in the wider dtype, in the order of `_everything`."""
-        n = len(self.exact)
         try:
             outputs, saved = self.manual.forward(copies(self.at))
             found = list(outputs)
@@ -77,8 +76,8 @@ class Expected:
                 slopes = self.manual.backward(saved, like(dys, outputs), len(self.at))
                 found += self._floats(slopes)
         except (RaisedError, TypeError, ValueError):
-            return [None] * n
-        return found if len(found) == n else [None] * n
+            return [None] * len(self.exact)
+        return found
 
     def _is_reference(self, outputs: Gradients, e: Arrays) -> bool:
         """Whether forward is the reference's function in the wider dtype: to the rounding of
@@ -106,10 +105,9 @@ class Expected:
         """What it may do to `function`, in the dtype in which that is asked; flat."""
         dtype = next(a.dtype for a in self.at if is_float(a))
         share = Rounding.of(dtype).u / Rounding.of(self.dtype).u
-        parts = [
-            share * e_y.reshape(-1) for y, e_y in zip(self.outputs, e, strict=False) if is_float(y)
-        ]
-        return np.concatenate(parts)
+        return np.concatenate(
+            [share * e_y.ravel() for y, e_y in zip(self.outputs, e, strict=False) if is_float(y)]
+        )
 
     def _forward(self, arrays: Arrays) -> Arrays:
         return self.manual.forward(copies(arrays))[0]
@@ -125,9 +123,9 @@ class Expected:
                 outputs = self.function([*self.at[:k], at, *self.at[k + 1 :]])
             except Exception:  # beyond the domain of the function
                 return np.full(sum(dy.size for dy in cotangents), np.nan, dtype)
-            return np.concatenate([y.reshape(-1) for y in outputs if is_float(y)]).astype(dtype)
+            return np.concatenate([y.ravel() for y in outputs if is_float(y)]).astype(dtype)
 
-        cotangent = np.concatenate([dy.reshape(-1) for dy in cotangents]).astype(dtype)
+        cotangent = np.concatenate([dy.ravel() for dy in cotangents]).astype(dtype)
         value, error = derivative(f, self.at[k], index, cotangent)
         # Where f saturates, rounding hides what is left of its slope from all differences.
         hidden = np.abs(cotangent) @ self.noise / max(np.abs(self.at[k][index]), SHORT)

@@ -173,7 +173,7 @@ class _Ladders:
             if self.noise_of is not None:
                 if _rounding_alone(found) or level.noise.sum() >= found.error:
                     break
-            elif since and near is not found:
+            else:
                 apart = 2 * np.abs(near.value - found.value)
                 found = found._replace(error=max(found.error, apart))
             # Once it has converged, what grows again is rounding: where a value has few digits
@@ -211,7 +211,7 @@ def _extrapolated(ladder: list[_Level], n: int, eps: float) -> _Found:
     rounding += eps * (4 + np.sqrt(value.size)) * size
     explained = rounding + 2 * (np.abs(odd) @ noises).sum()
     error = differ + gap + rounding
-    return _Found(value.sum(), error, explained, size, 0, ladder[-1].h, slopes)
+    return _Found(value.sum(), error, explained, size, h=ladder[-1].h, slopes=slopes)
 
 
 def _rounding_alone(found: _Found) -> bool:

@@ -89,7 +89,7 @@ def cubic_minimum(a: Point, b: Point) -> np.floating:
     c = h * (a.slope + b.slope) - 2 * rise
     q = rise - m - c
     root = np.sqrt(q**2 - 3 * c * m)
-    return a.t + h * (-m / (root + q) if q > 0 else (root - q) / (3 * c))
+    return a.t + h * (-m / (root + q) if q >= 0 else (root - q) / (3 * c))
 
 
 def _minimized(group: Mapping, state: State, theta: np.ndarray, evaluate: Evaluate) -> np.ndarray:

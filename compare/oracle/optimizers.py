@@ -125,12 +125,12 @@ def clipped(
     ‖g‖ = (Σ |g_i|^p)^(1/p), g · min(1, max_norm / (‖g‖ + 1e-6)). As in torch the norms are taken
     tensor by tensor, then that of the norms (which for p = 0 counts the tensors that are not 0).
     """
-    function, args, keywords = clip, (), {}
+    function, keywords = clip, {}
     if isinstance(clip, functools.partial):
-        function, args, keywords = clip.func, clip.args, clip.keywords
+        function, keywords = clip.func, clip.keywords
     if function not in (optim.clip_grad_norm_, optim.clip_grad_value_):
         return None
-    bound = inspect.signature(function).bind(None, *args, **keywords)
+    bound = inspect.signature(function).bind(None, **keywords)
     bound.apply_defaults()
     o, number = bound.arguments, np.dtype(dtype).type
     gradients = [np.asarray(g).astype(dtype) for g in gradients]

@@ -1,6 +1,5 @@
 """What the third witness says of a step, unit by unit, and how far each of its words can be off."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,7 +63,7 @@ class Witness:
             found = {}
             for name, value in after.items():
                 size = np.maximum(np.abs(value), np.abs(theta[name]))
-                if name == "running_mean" and x.size and x.ndim > 1:  # a sum that may cancel
+                if name == "running_mean" and x.size:  # a sum that may cancel
                     size = size + np.max(np.abs(x), (0, 2)[: x.ndim - 1])
                 exact = np.asarray(value).dtype.kind == "i"
                 error = np.zeros(value.shape) if exact else self._eps * units * size
@@ -95,7 +94,6 @@ class Witness:
         theta, x, dy = self._cast(theta), self._up(x), self._up(dy)
         if f is None:
             f, theta, x = own_or_twins(module, built, theta, x)
-            dy = dy.astype(x.dtype)
         found = {}
         for name, worst in wanted.items():
             at = theta[name] if name else x
@@ -155,7 +153,7 @@ class Witness:
         terms = losses.loss_terms(criterion, (p, target))
         if terms is None:
             return None
-        cotangent = np.ones((), self.dtype) if dloss is None else self._up(np.asarray(dloss))
+        cotangent = np.ones(()) if dloss is None else self._up(np.asarray(dloss))
         if criterion.reduction == "none" and cotangent.ndim < p.ndim:  # summed over the classes
             cotangent = np.expand_dims(cotangent, losses.axis(p))
         cotangent = np.broadcast_to(cotangent, p.shape)
@@ -183,19 +181,18 @@ class Witness:
         """
         if not optimizers.known(optimizer):
             return None
-        kept, answer, differ = copy.deepcopy(state), None, 0
+        kept, answer, differ = dict(state), None, 0
         with np.errstate(all="ignore"):
             for shift in NEARBY:
-                given = [np.asarray(a).astype(self._long) * (1 + shift) for a in (theta, g)]
-                given = [a.astype(self._lower).astype(self._long) for a in given]
+                given = [np.asarray(a).astype(self._lower) * (1 + shift) for a in (theta, g)]
                 given = [theta, g] if answer is None else given
-                states = [state if answer is None else copy.deepcopy(kept), copy.deepcopy(kept)]
+                states = [state if answer is None else dict(kept), dict(kept)]
                 value, lower = (
                     optimizers.updated(optimizer, group, *given, own, dtype)
                     for own, dtype in zip(states, (self._long, self._lower), strict=True)
                 )
                 answer = value if answer is None else answer
-                differ = np.maximum(differ, np.abs(value - lower.astype(self._long)))
+                differ = np.maximum(differ, np.abs(value - lower))
             return _answer(answer, self._scaled_error(answer, differ, theta))
 
     def clipped(
@@ -230,11 +227,10 @@ class Witness:
         if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(own, now, strict=True)):
             return None
         eps = np.finfo(float).eps  # as a float; the power and the cosine add far less
+        after = optimizers.rates_after(scheduler, epochs)
         return [
             (float(rate), float(eps * (abs(rate) + abs(base))))
-            for rate, base in zip(
-                optimizers.rates_after(scheduler, epochs), scheduler.base_lrs, strict=True
-            )
+            for rate, base in zip(after, scheduler.base_lrs, strict=True)
         ]
 
     @property
@@ -254,7 +250,7 @@ class Witness:
         """The error of a value, from what the same in a lower precision differs by and a few units
         of that, by the ratio of the units."""
         units = [np.finfo(dtype).eps for dtype in (self._long, self._lower)]
-        size = np.maximum(np.abs(value), np.abs(np.asarray(start).astype(self._long)))
+        size = np.maximum(np.abs(value), np.abs(start))
         return (32 * differ + (8 + np.sqrt(count)) * units[1] * size) * (units[0] / units[1])
 
     def _up(self, array: np.ndarray) -> np.ndarray:

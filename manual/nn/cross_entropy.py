@@ -4,8 +4,7 @@ Both are L_n = −Σ_c t_nc log p_nc, with t the target as a weight for each cla
 on axis 1 of the prediction, (N, C) or (N, C, d1, …), or are all it has, (C,); n stands for every
 other position: the losses have the shape (N,), (N, d1, …) or ().
 
-In memory the work is done with the classes first, (C, N, …): so sums and maxima over them run
-along whole rows.
+In memory the work is done with the classes first and all other positions in one dimension, (C, M).
 """
 
 from typing import NamedTuple
@@ -15,14 +14,20 @@ import numpy as np
 from manual.checks import DtypeError, InputError, check_array, whole_number
 from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
-from manual.nn.softmax import sum_and_log
+from manual.nn.softmax import (
+    as_given,
+    classes_first,
+    subtract_maximum,
+    sum_and_log,
+    unlimited,
+)
 
 UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 class _Target(NamedTuple):
-    """t, either as `dense`, (C, N, …); or, where of each position one class alone counts, as `at`,
-    the places of the (y_n, n) in a flat (C, N, …), and `w`, the t there, (N, …), or None for 1.
+    """t, either as `dense`, (C, M); or, where of each position one class alone counts, as `at`,
+    the places of the (y_m, m) in a flat (C, M), and `w`, the t there, (M,), or None for 1.
     divisor: of the loss."""
 
     divisor: np.floating
@@ -31,7 +36,7 @@ class _Target(NamedTuple):
     w: np.ndarray | None = None
 
     def of(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """The entries (y_n, n) of a (C, N, …) in C order: (N, …)."""
+        """The entries (y_m, m) of a (C, M): (M,)."""
         return values.reshape(-1).take(self.at, out=out, mode="clip")  # all are inside
 
 
@@ -57,31 +62,30 @@ class _ClassLoss(Criterion):
         self.weight = weight
         self.ignore_index = whole_number(f"{type(self).__name__}: ignore_index", ignore_index)
 
-    def _classes_first(self, x: np.ndarray) -> np.ndarray:
-        """A view, (C, N, …) or (C,), of the prediction."""
+    def _classes_first(self, prediction: np.ndarray) -> np.ndarray:
+        """A copy of the prediction, (C, M)."""
         name = type(self).__name__
-        check_array(f"{name}: prediction", x)
-        axis = min(1, x.ndim - 1)
-        if x.ndim == 0 or x.shape[axis] == 0:
+        check_array(f"{name}: prediction", prediction)
+        shape, axis = prediction.shape, _class_axis(prediction.shape)
+        if not shape or shape[axis] == 0:
             raise InputError(
                 f"{name}: expected a prediction of shape (N, C), (N, C, d1, …) or (C,) with "
-                f"C > 0, got {x.shape}"
+                f"C > 0, got {shape}"
             )
-        if self.reduction == "mean" and x.size == 0:
-            raise InputError(f"{name}: the mean over no elements (shape {x.shape})")
+        if self.reduction == "mean" and prediction.size == 0:
+            raise InputError(f"{name}: the mean over no elements (shape {shape})")
         if self.weight is not None:
-            check_array(f"{name}: weight", self.weight, (x.shape[axis],), x.dtype)
-        return x.swapaxes(0, axis)
+            check_array(f"{name}: weight", self.weight, (shape[axis],), prediction.dtype)
+        return classes_first(prediction, axis, self.new_empty)
 
-    def _check_indices(self, prediction: np.ndarray, y: np.ndarray, classes: int) -> bool:
-        """Whether every position counts."""
-        name, shape = type(self).__name__, prediction.shape
-        shape = shape[: min(1, len(shape) - 1)] + shape[2:]
-        if y.shape != shape or y.dtype.kind not in "iu":
+    def _check_indices(self, shape: tuple[int, ...], y: np.ndarray, classes: int) -> bool:
+        """Whether every position counts. shape: of the prediction."""
+        name, expected = type(self).__name__, _positions(shape)
+        if y.shape != expected or y.dtype.kind not in "iu":
             error = InputError if y.dtype.kind in "iu" else DtypeError
             raise error(
-                f"{name}: a prediction of shape {prediction.shape} needs class indices (integers) "
-                f"of shape {shape}, got {y.dtype} of shape {y.shape}"
+                f"{name}: a prediction of shape {shape} needs class indices (integers) "
+                f"of shape {expected}, got {y.dtype} of shape {y.shape}"
             )
         # As unsigned numbers those below 0 are large.
         if np.maximum.reduce(y.view(UNSIGNED[y.itemsize]), axis=None, initial=0) < classes:
@@ -92,79 +96,84 @@ class _ClassLoss(Criterion):
             raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
         return False
 
-    def _from_indices(self, prediction: np.ndarray, z: np.ndarray, y: np.ndarray) -> _Target:
-        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored."""
-        classes, number, epsilon = len(z), z.dtype.type, self.label_smoothing
-        all_count = self._check_indices(prediction, y, classes)
-        at = self.new_empty(y.shape, np.intp)
-        np.copyto(at, y, casting="unsafe")  # from whatever kind of integer
+    def _from_indices(self, shape: tuple[int, ...], z: np.ndarray, y: np.ndarray) -> _Target:
+        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored. shape: of the
+        prediction; z: the same as (C, M)."""
+        classes, positions = z.shape
+        number, epsilon = z.dtype.type, self.label_smoothing
+        all_count = self._check_indices(shape, y, classes)
+        at = self.new_empty((positions,), np.intp)
+        np.copyto(at, y.reshape(positions), casting="unsafe")  # from whatever kind of integer
         present = w = None
         if not all_count:
             counts = at != self.ignore_index
             at *= counts
             present = w = counts.astype(z.dtype)
         if self.weight is not None:
-            w = self.weight.take(at, out=self.new_empty(y.shape, z.dtype), mode="clip")
+            w = self.weight.take(at, out=self.new_empty(at.shape, z.dtype), mode="clip")
             if present is not None:
                 w *= present
         divisor = 1
         if self.reduction == "mean":
-            divisor = y.size if all_count else np.count_nonzero(counts)
+            divisor = positions if all_count else np.count_nonzero(counts)
             divisor = divisor if self.weight is None else w.sum()
             if divisor == 0:
                 raise ValueError(
                     f"{type(self).__name__}: no target counts (all are ignore_index or of "
                     "weight 0); the mean over nothing is undefined"
                 )
-        at *= y.size
-        at += self._positions(y.size).reshape(y.shape)
+        at *= positions  # (y_m, m) has the place M y_m + m
+        at += self._first_numbers(positions)
         if not epsilon:
             return _Target(number(divisor), at=at, w=w)
-        t, own = self.new_empty(z.shape, z.dtype), self.new_empty(y.shape, z.dtype)
+        t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
         t[...] = epsilon / classes
         if self.weight is not None:
-            t *= _column(self.weight, z.ndim)
+            t *= self.weight[:, None]
         if present is not None:
             t *= present
         own[...] = 1 if w is None else w
         own *= 1 - epsilon
-        own += _Target(number(divisor), at=at).of(t, self.new_empty(y.shape, z.dtype))
+        own += _Target(number(divisor), at=at).of(t, self.new_empty(at.shape, z.dtype))
         t.reshape(-1)[at] = own
         return _Target(number(divisor), t)
 
-    def _positions(self, n: int) -> np.ndarray:
+    def _first_numbers(self, n: int) -> np.ndarray:
         """0 … n − 1"""
         if self._range.size != n:
             self._range = np.arange(n)
         return self._range
 
-    def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
+    def _loss(
+        self, t: _Target, log_p: np.ndarray, shape: tuple[int, ...]
+    ) -> np.floating | np.ndarray:
         """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p:
-        (C, N, …), or for a sparse t that of the y_n alone, (N, …)."""
+        (C, M), or for a sparse t that of the y_m alone, (M,). shape: of the prediction."""
         factor = t.w if t.dense is None else t.dense
-        terms = self.new_empty(log_p.shape, log_p.dtype)
-        np.negative(log_p, out=terms)
+        terms = log_p
         if factor is not None:
+            terms = self.new_empty(log_p.shape, log_p.dtype)
+            np.copyto(terms, log_p)
             times(terms, factor, self.new_empty(terms.shape, bool))
         if self.reduction != "none":
-            return np.add.reduce(terms, axis=None) / t.divisor
-        return terms if t.dense is None else terms.sum(axis=0)
+            return -np.add.reduce(terms, axis=None) / t.divisor
+        losses = self.new_empty(log_p.shape[-1:], log_p.dtype)
+        np.negative(terms if t.dense is None else terms.sum(axis=0), out=losses)
+        return losses.reshape(_positions(shape))
 
     def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
-        """dL/dL_n over the divisor, () or (N, …)."""
-        return self._dloss(dloss, shape, t.divisor.dtype) / t.divisor
-
-    def _classes_back(self, first: np.ndarray) -> np.ndarray:
-        """(C, N, …) as the prediction has it."""
-        view = first.swapaxes(0, min(1, first.ndim - 1))
-        dz = self.new_empty(view.shape, view.dtype)
-        np.copyto(dz, view)
-        return dz
+        """dL/dL_n over the divisor, () or (M,). shape: of the prediction."""
+        dlosses = self._dloss(dloss, _positions(shape), t.divisor.dtype) / t.divisor
+        return dlosses.reshape(-1) if self.reduction == "none" else dlosses
 
 
-def _column(weight: np.ndarray, ndim: int) -> np.ndarray:
-    """(C,) as it broadcasts over (C, N, …)."""
-    return weight.reshape(-1, *[1] * (ndim - 1))
+def _class_axis(shape: tuple[int, ...]) -> int:
+    return min(1, len(shape) - 1)
+
+
+def _positions(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """That of the losses, for a prediction of this shape."""
+    return shape[: _class_axis(shape)] + shape[2:]
 
 
 class NLLLoss(_ClassLoss):
@@ -182,22 +191,20 @@ class NLLLoss(_ClassLoss):
 
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
-        log_p = self._classes_first(prediction)
-        t = self._from_indices(prediction, log_p, np.asarray(target))
-        first = self.new_empty(log_p.shape, log_p.dtype)
-        np.copyto(first, log_p)
-        self.saved = t, first.shape
-        return self._loss(t, t.of(first, self.new_empty(first.shape[1:], first.dtype)))
+        log_p, shape = self._classes_first(prediction), prediction.shape
+        t = self._from_indices(shape, log_p, np.asarray(target))
+        self.saved = t, log_p.shape, shape
+        return self._loss(t, t.of(log_p, self.new_empty(log_p.shape[1:], log_p.dtype)), shape)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
         for "mean" over the divisor."""
-        t, shape = self.recall()
-        dz = self.new_empty(shape, t.divisor.dtype)
+        t, first, shape = self.recall()
+        factor = self._dlosses(dloss, shape, t)
+        dz = self.new_empty(first, t.divisor.dtype)
         dz[...] = 0
-        factor = self._dlosses(dloss, shape[1:], t)
         dz.reshape(-1)[t.at] = -factor if t.w is None else -t.w * factor
-        return self._classes_back(dz)
+        return as_given(dz, shape, _class_axis(shape))
 
 
 class CrossEntropyLoss(_ClassLoss):
@@ -232,30 +239,26 @@ class CrossEntropyLoss(_ClassLoss):
             )
         self.label_smoothing = float(label_smoothing)
 
-    @overflowing
+    @unlimited
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         """log p = (z − m) − log Σ e^(z − m) with m = max z: no overflow, no log of 0.
 
         Raises InputError or DtypeError for what does not fit, IndexError for a target outside
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
-        z = self._classes_first(prediction)
+        z, shape = self._classes_first(prediction), prediction.shape
         target = np.asarray(target)
-        if target.shape == prediction.shape:
-            t = self._from_probabilities(prediction, z, target)
+        if target.shape == shape:
+            t = self._from_probabilities(target, z)
         else:
-            t = self._from_indices(prediction, z, target)
-        p, log_p = self.new_empty(z.shape, z.dtype), self.new_empty(z.shape, z.dtype)
-        np.copyto(log_p, z)
-        log_p -= np.maximum.reduce(log_p, axis=0, out=self.new_empty(z.shape[1:], z.dtype))
-        np.exp(log_p, out=p)
-        total, log_total = sum_and_log(p, 0, self.new_empty)
+            t = self._from_indices(shape, z, target)
+        subtract_maximum(z, self.new_empty)
+        e = np.exp(z, out=self.new_empty(z.shape, z.dtype))
+        total, log_total = sum_and_log(e, self.ones(len(z), z.dtype), self.new_empty)
+        log_p = z if t.dense is not None else t.of(z, self.new_empty(z.shape[1:], z.dtype))
         log_p -= log_total
-        p /= total
-        if t.dense is None:
-            log_p = t.of(log_p, self.new_empty(z.shape[1:], z.dtype))
-        self.saved = p, log_p, t
-        return self._loss(t, log_p)
+        self.saved = e, total, log_p, t, shape
+        return self._loss(t, log_p, shape)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
@@ -265,39 +268,39 @@ class CrossEntropyLoss(_ClassLoss):
             = p_nk Σ_{c≠k} t_nc + t_nk (p_nk − 1),
         and for "mean" the same over the divisor. p − 1 from log p keeps its digits for p → 1.
         """
-        p, log_p, t = self.recall()
-        dz = self.new_empty(p.shape, p.dtype)
-        factor = self._dlosses(dloss, p.shape[1:], t)
+        e, total, log_p, t, shape = self.recall()  # p = e / total
+        dz, dp = self.new_empty(e.shape, e.dtype), self.new_empty(log_p.shape, log_p.dtype)
+        np.expm1(log_p, out=dp)
+        factor = self._dlosses(dloss, shape, t)
         if t.dense is None:  # one t_nc = w_n alone: p_nk w_n, and for k = y_n w_n (p_nk − 1)
             if t.w is not None:
-                factor = np.multiply(factor, t.w, out=self.new_empty(t.w.shape, p.dtype))
-            np.multiply(p, factor, out=dz)
-            dp = np.expm1(log_p, out=self.new_empty(log_p.shape, log_p.dtype))
+                factor = np.multiply(factor, t.w, out=self.new_empty(t.w.shape, e.dtype))
             dp *= factor
+            scale = np.divide(factor, total, out=self.new_empty(total.shape, e.dtype))
+            np.multiply(e, scale, out=dz)
             dz.reshape(-1)[t.at] = dp
         else:
-            total = t.dense.sum(axis=0, out=self.new_empty(p.shape[1:], p.dtype))
-            np.subtract(total, t.dense, out=dz)
-            dz *= p
-            dp = np.expm1(log_p, out=self.new_empty(p.shape, p.dtype))
+            sums = self.new_empty(total.shape, e.dtype)
+            np.dot(self.ones(len(e), e.dtype), t.dense, out=sums)
+            np.subtract(sums, t.dense, out=dz)
+            dz *= np.divide(e, total, out=self.new_empty(e.shape, e.dtype))
             dp *= t.dense
             dz += dp
             dz *= factor
-        return self._classes_back(dz)
+        return as_given(dz, shape, _class_axis(shape))
 
-    def _from_probabilities(self, prediction: np.ndarray, z: np.ndarray, y: np.ndarray) -> _Target:
-        """t_nc = w_c ((1 − ε) y_nc + ε/C)."""
+    def _from_probabilities(self, y: np.ndarray, z: np.ndarray) -> _Target:
+        """t_nc = w_c ((1 − ε) y_nc + ε/C). z: the prediction as (C, M)."""
         check_array("CrossEntropyLoss: target (class probabilities)", y, dtype=z.dtype)
         if self.ignore_index >= 0:
             raise InputError(
                 f"CrossEntropyLoss: ignore_index {self.ignore_index} needs class indices as the "
                 "target, got class probabilities"
             )
-        y, epsilon, classes = self._classes_first(y), self.label_smoothing, len(z)
-        t = self.new_empty(z.shape, z.dtype)
-        np.multiply(1 - epsilon, y, out=t)
-        t += epsilon / classes
+        t, epsilon = classes_first(y, _class_axis(y.shape), self.new_empty), self.label_smoothing
+        t *= 1 - epsilon
+        t += epsilon / len(z)
         if self.weight is not None:
-            t *= _column(self.weight, z.ndim)
-        positions = z.size // classes if self.reduction == "mean" else 1
-        return _Target(z.dtype.type(positions), t)
+            t *= self.weight[:, None]
+        divisor = z.shape[1] if self.reduction == "mean" else 1
+        return _Target(z.dtype.type(divisor), t)

@@ -91,9 +91,7 @@ class Linear(Module):
         dweight = self.weight.overwrite_grad()
         np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
         if self.bias is not None:
-            ones = self.new_empty((len(x),), x.dtype)
-            ones[...] = 1
-            np.dot(ones, dy, out=self.bias.overwrite_grad())  # Σ_n dy_ni, quicker than np.sum
+            np.dot(self.ones(len(x), x.dtype), dy, out=self.bias.overwrite_grad())  # Σ_n 1 · dy_ni
 
     def extra_repr(self) -> str:
         return (

@@ -1,6 +1,7 @@
 """Softmax and its logarithm over one axis, in the stable form of the lecture notes: the maximum
 is subtracted first. A row that has only −inf, or +inf or NaN anywhere, gives NaN, as in torch."""
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -8,6 +9,10 @@ import numpy as np
 
 from manual.checks import check_array
 from manual.nn.module import Module, overflowing
+
+# For the forwards that subtract the maximum: −inf is the limit where z − m overflows, and ∞ − ∞ is
+# the NaN that torch gives.
+unlimited = np.errstate(over="ignore", invalid="ignore")
 
 
 class Softmax(Module):
@@ -20,16 +25,17 @@ class Softmax(Module):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = _checked("Softmax", dim)
 
+    @unlimited
     def forward(self, x: np.ndarray) -> np.ndarray:
         """With m = max x: e^(x_i − m) / Σ_j e^(x_j − m). No e^… exceeds 1 and one of them is 1."""
         check_array("Softmax: x", x)
         axis = _axis(self, "softmax", x.ndim)
-        y, sums = _below_maximum(np.atleast_1d(x), axis, self.new_empty)
+        y = classes_first(x, axis, self.new_empty)
+        subtract_maximum(y, self.new_empty)
         np.exp(y, out=y)
-        y /= np.add.reduce(y, axis, out=sums, keepdims=True)
-        y = y.reshape(x.shape)
-        self.saved = y, axis
-        return y
+        y /= np.dot(self.ones(len(y), y.dtype), y, out=self.new_empty(y.shape[1:], y.dtype))
+        self.saved = y, x.shape, axis
+        return as_given(y, x.shape, axis)
 
     @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -37,16 +43,14 @@ class Softmax(Module):
 
         dx_i = y_i (dy_i − Σ_j dy_j y_j).
         """
-        y, axis = self.recall()
-        check_array("Softmax: dy", dy, y.shape, y.dtype)
-        shape = y.shape
-        y, dy = np.atleast_1d(y, dy)
-        dx, sums = self.new_empty(y.shape, y.dtype), self.new_empty(of_one(y, axis), y.dtype)
-        np.multiply(dy, y, out=dx)
-        np.add.reduce(dx, axis, out=sums, keepdims=True)
-        np.subtract(dy, sums, out=dx)
+        y, shape, axis = self.recall()
+        check_array("Softmax: dy", dy, shape, y.dtype)
+        dx = classes_first(dy, axis, self.new_empty)
+        terms = np.multiply(dx, y, out=self.new_empty(y.shape, y.dtype))
+        ones, sums = self.ones(len(y), y.dtype), self.new_empty(y.shape[1:], y.dtype)
+        dx -= np.dot(ones, terms, out=sums)
         dx *= y
-        return dx.reshape(shape)
+        return as_given(dx, shape, axis)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -58,17 +62,18 @@ class LogSoftmax(Module):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = _checked("LogSoftmax", dim)
 
+    @unlimited
     def forward(self, x: np.ndarray) -> np.ndarray:
         """With m = max x: (x_i − m) − log Σ_j e^(x_j − m): no overflow, no log of 0."""
         check_array("LogSoftmax: x", x)
         axis = _axis(self, "log_softmax", x.ndim)
-        y, _ = _below_maximum(np.atleast_1d(x), axis, self.new_empty)
-        if y.size:
+        y = classes_first(x, axis, self.new_empty)
+        subtract_maximum(y, self.new_empty)
+        if len(y):
             e = np.exp(y, out=self.new_empty(y.shape, y.dtype))
-            y -= sum_and_log(e, axis, self.new_empty)[1]
-        y = y.reshape(x.shape)
-        self.saved = y, axis
-        return y
+            y -= sum_and_log(e, self.ones(len(y), y.dtype), self.new_empty)[1]
+        self.saved = y, x.shape, axis
+        return as_given(y, x.shape, axis)
 
     @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -76,50 +81,62 @@ class LogSoftmax(Module):
 
         dx_i = dy_i − p_i Σ_j dy_j.
         """
-        y, axis = self.recall()
-        check_array("LogSoftmax: dy", dy, y.shape, y.dtype)
-        shape = y.shape
-        y, dy = np.atleast_1d(y, dy)
-        dx, sums = self.new_empty(y.shape, y.dtype), self.new_empty(of_one(y, axis), y.dtype)
-        np.exp(y, out=dx)
-        dx *= np.add.reduce(dy, axis, out=sums, keepdims=True)
-        return np.subtract(dy, dx, out=dx).reshape(shape)
+        y, shape, axis = self.recall()
+        check_array("LogSoftmax: dy", dy, shape, y.dtype)
+        dx = classes_first(dy, axis, self.new_empty)
+        ones, sums = self.ones(len(y), y.dtype), self.new_empty(y.shape[1:], y.dtype)
+        np.dot(ones, dx, out=sums)
+        p = np.exp(y, out=self.new_empty(y.shape, y.dtype))
+        p *= sums
+        dx -= p
+        return as_given(dx, shape, axis)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
 
 
-def sum_and_log(e: np.ndarray, axis: int, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
-    """Σ_j e_j and log Σ_j e_j (that axis kept, of length 1), where the largest e_j of each row
-    is 1. The arrays come from new_empty.
+def classes_first(x: np.ndarray, axis: int, new_empty: Callable) -> np.ndarray:
+    """A copy, (C, M): the C classes of `axis` first, the other dimensions in one. So sums and
+    maxima over the classes run along whole rows. An x of rank 0 is one class."""
+    view = x.swapaxes(0, axis) if x.ndim else x.reshape(1)
+    first = new_empty((len(view), math.prod(view.shape[1:])), x.dtype)
+    np.copyto(first.reshape(view.shape), view)
+    return first
+
+
+def as_given(first: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """(C, M) as the `shape` that classes_first was given; a view."""
+    if not shape:
+        return first.reshape(())
+    swapped = list(shape)
+    swapped[0], swapped[axis] = shape[axis], shape[0]
+    return first.reshape(swapped).swapaxes(0, axis)
+
+
+def subtract_maximum(z: np.ndarray, new_empty: Callable) -> None:
+    """z_cm ← z_cm − max_k z_km; without classes there is nothing to subtract from."""
+    if len(z):
+        z -= np.maximum.reduce(z, 0, None, new_empty(z.shape[1:], z.dtype))
+
+
+def sum_and_log(
+    e: np.ndarray, ones: np.ndarray, new_empty: Callable
+) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_c e_cm and log Σ_c e_cm, (M,), where the largest e_cm of each m is 1. ones: (C,). The
+    arrays come from new_empty.
 
     log1p adds the 1 to the sum of the others: where they are small, the result, about that sum,
     would lose its digits beside the 1.
     """
-    ones, shape = new_empty(e.shape, e.dtype), of_one(e, axis)
+    others, shape = new_empty(e.shape, e.dtype), e.shape[1:]
     more, total = new_empty(shape, e.dtype), new_empty(shape, e.dtype)
-    np.equal(e, 1, out=ones)
-    np.add.reduce(ones, axis, None, more, True)
+    np.equal(e, 1, out=others)
+    np.dot(ones, others, out=more)  # how many are 1
     more -= 1
-    more += np.add.reduce(np.subtract(e, ones, out=ones), axis, None, total, True)
+    np.subtract(e, others, out=others)
+    more += np.dot(ones, others, out=total)
     np.add(1, more, out=total)
     return total, np.log1p(more, out=more)
-
-
-def of_one(x: np.ndarray, axis: int) -> tuple[int, ...]:
-    """The shape of x with that axis of length 1."""
-    shape = list(x.shape)
-    shape[axis] = 1
-    return tuple(shape)
-
-
-def _below_maximum(x: np.ndarray, axis: int, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
-    """x − max x, and an array for one number of each row; of an empty axis there is nothing to
-    subtract from."""
-    y, largest = new_empty(x.shape, x.dtype), new_empty(of_one(x, axis), x.dtype)
-    np.maximum.reduce(x, axis, out=largest, keepdims=True, initial=-np.inf)
-    with np.errstate(over="ignore", invalid="ignore"):  # −inf is the right limit; inf − inf = NaN
-        return np.subtract(x, largest, out=y), largest
 
 
 def _checked(name: str, dim: int | None) -> int | None:
@@ -135,7 +152,7 @@ def _axis(module: Softmax | LogSoftmax, function: str, ndim: int) -> int:
         warnings.warn(
             f"Implicit dimension choice for {function} has been deprecated. "
             "Change the call to include dim=X as an argument.",
-            stacklevel=4,  # this function, forward, __call__, the caller
+            stacklevel=5,  # this function, forward, its errstate, __call__, the caller
         )
         return 0 if ndim in (0, 1, 3) else 1
     if not -rank <= dim < rank:

@@ -18,13 +18,13 @@ class Workspace:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[tuple[int, ...], np.dtype | type], list[np.ndarray]] = {}
+        self._ones: dict[tuple[int, np.dtype], np.ndarray] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """An array with any values, in C order."""
         arrays = self._kept.get((shape, dtype))
         if arrays is None:
-            if len(self._kept) == SHAPES:  # forget the oldest
-                del self._kept[next(iter(self._kept))]
+            _forget_oldest(self._kept)
             arrays = self._kept[shape, dtype] = []
         for array in arrays:
             if getrefcount(array) == UNUSED:
@@ -34,9 +34,23 @@ class Workspace:
             arrays.append(array)
         return array
 
+    def ones(self, n: int, dtype: np.dtype) -> np.ndarray:
+        """n ones, read-only."""
+        ones = self._ones.get((n, dtype))
+        if ones is None:
+            _forget_oldest(self._ones)
+            ones = self._ones[n, dtype] = np.ones(n, dtype)
+            ones.flags.writeable = False
+        return ones
+
     # A copy or a pickle of a module takes no scratch memory along.
     def __reduce__(self) -> tuple:
         return Workspace, ()
+
+
+def _forget_oldest(kept: dict) -> None:
+    if len(kept) == SHAPES:
+        del kept[next(iter(kept))]
 
 
 def _references(arrays: list[np.ndarray]) -> Iterator[int]:
@@ -48,10 +62,20 @@ class Reuses:
     """What has a workspace of its own."""
 
     @cached_property
+    def _workspace(self) -> Workspace:
+        return Workspace()
+
+    @cached_property
     def new_empty(self) -> Callable[[tuple[int, ...], np.dtype | type], np.ndarray]:
         """new_empty(shape, dtype): an array with any values, in C order; one that was handed out
         before and that nobody holds any more, where there is one."""
-        return Workspace().empty
+        return self._workspace.empty
+
+    @cached_property
+    def ones(self) -> Callable[[int, np.dtype], np.ndarray]:
+        """ones(n, dtype): n ones, read-only: np.dot(ones, x) sums x over its rows, in half the
+        time of np.sum."""
+        return self._workspace.ones
 
 
 # That of an array that only the list has, counted as in `empty`.

@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from manual.nn.module import overflowing
 from manual.nn.parameter import Parameter, stretches, zero_grad
+from manual.nn.workspace import Reuses
 
 KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
 
 
-class Optimizer:
+class Optimizer(Reuses):
     """An update of parameters from their gradients.
 
     params: parameters, or dicts {"params": …, "lr": …, …} whose options override the others.
@@ -94,13 +96,13 @@ class Optimizer:
         closure: called first, to compute loss and gradients anew. Returns its loss, or None.
         """
         loss = None if closure is None else closure()
-        # g² may overflow where the update does not (g/√g²), and a weight that becomes infinite
-        # is for who trains to notice, as in torch. What makes a NaN still warns.
-        with np.errstate(over="ignore"):
-            for group, state in zip(self.param_groups, self._states, strict=True):
-                self._step(group, state)
+        for group, state in zip(self.param_groups, self._states, strict=True):
+            self._step(group, state)
         return loss
 
+    # g² may overflow where the update does not (g/√g²), and a weight that becomes infinite is for
+    # who trains to notice, as in torch. What makes a NaN still warns.
+    @overflowing
     def _step(self, group: dict[str, Any], state: "GroupState") -> None:
         params = group["params"]
         options = self._options(group, state)
@@ -127,10 +129,11 @@ class Optimizer:
     def _options(self, group: dict[str, Any], state: "GroupState") -> dict[str, Any]:
         """The options as numbers; checked where one has changed since the last step."""
         dtype = group["params"][0].dtype
-        given = {name: value for name, value in group.items() if name != "params"}
-        if (dtype, given) != state.given:
+        if dtype != state.dtype or group != state.given:
             self._check(group)
-            state.given, state.options = (dtype, copy.deepcopy(given)), _numbers(given, dtype)
+            given = {name: value for name, value in group.items() if name != "params"}
+            state.dtype, state.options = dtype, _numbers(given, dtype)
+            state.given = {**copy.deepcopy(given), "params": group["params"]}
         return state.options
 
     def _update(
@@ -252,8 +255,9 @@ class GroupState:
         self.size = sum(p.size for p in params)
         self.steps: list[int | None] = [None] * len(params)
         self.buffers: dict[str, np.ndarray] = {}
-        self.given: tuple[np.dtype, dict[str, Any]] | None = None  # options of the last step
-        self.options: dict[str, Any] = {}  # the same as numbers
+        self.dtype: np.dtype | None = None  # of the last step's parameters
+        self.given: dict[str, Any] = {}  # the last step's group
+        self.options: dict[str, Any] = {}  # its options as numbers
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
         """All buffers, also those named, in dtype: the network may have been converted since."""

@@ -81,4 +81,4 @@ class SGD(Optimizer):
                 v *= momentum
                 v += (1 - group["dampening"]) * g
             d = g + momentum * v if group["nesterov"] else v
-        theta -= group["lr"] * d
+        theta -= np.multiply(group["lr"], d, out=self.new_empty(d.shape, d.dtype))

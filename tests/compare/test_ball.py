@@ -15,6 +15,12 @@ DRAWS = 200
 OWN = 1 + 1e-14
 
 
+def test_an_error_has_the_shape_of_its_value():
+    for e in (0.5, np.full(3, 0.5), np.full((2, 3), 0.5)):
+        found = Ball(np.ones((2, 3)), e, SINGLE).e
+        assert np.array_equal(found, np.full((2, 3), 0.5))
+
+
 def operand(g, shape=(30,)):
     """A Ball of float32 values over many sizes, some 0, with errors from none to larger than it."""
     size = 10 ** g.uniform(-4, 4, shape) * (g.random(shape) < 0.95)

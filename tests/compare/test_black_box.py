@@ -6,7 +6,7 @@ import torch
 
 from compare.backward.functions import Reference
 from compare.rounding import Rounding
-from compare.rounding.black_box import Shaken, rounded, spread
+from compare.rounding.black_box import Shaken, _count, decomposition_table, rounded, spread
 
 F = torch.nn.functional
 FUNCTIONS = {
@@ -216,3 +216,33 @@ def test_a_move_counts_where_a_shorter_one_moves_the_value_in_proportion():
     far, near = 2.0**-40, 2.0**-42 + 2.0**-48
     np.testing.assert_allclose(e(1.0, far, near), 4 * far, rtol=1e-6)
     assert abs(e(1.0, far, near + 2.0**-50)) < 1e-3 * far
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_is_not_written_out_by_torch(monkeypatch, approximate):
+    """Which imports for seconds."""
+    monkeypatch.setitem(decomposition_table, torch.ops.aten.gelu.default, None)
+    x = torch.linspace(-3, 3, 20, dtype=torch.float64)
+    exact = F.gelu(x, approximate=approximate)
+    with Shaken(24, 0):
+        shaken = F.gelu(x, approximate=approximate)
+    assert 0 < (shaken - exact).abs().max() < 1e-5
+
+
+def test_a_sum_over_a_list_is_shaken_and_options_are_kept():
+    x = torch.linspace(1, 2, 20, dtype=torch.float64)
+    exact = torch._foreach_norm([x])[0], torch.var(x, correction=0)
+    with Shaken(24, 0):
+        shaken = torch._foreach_norm([x])[0], torch.var(x, correction=0)
+    for value, near in zip(exact, shaken, strict=True):
+        assert 0 < abs(near - value) < 1e-4
+
+
+def test_how_many_are_added_up():
+    one, of_50 = torch.ones(3), torch.ones(4, 50)
+    for name in ("mm", "bmm", "mv", "dot"):
+        assert _count(name, (of_50, one), [of_50, one], [one]) == 51
+    for name in ("addmm", "addmv", "baddbmm"):
+        assert _count(name, (one, of_50, one), [one, of_50, one], [one]) == 51
+    assert _count("sum", (of_50,), [of_50], [torch.ones(2)]) == 100
+    assert _count("cumsum", (of_50,), [of_50], [of_50]) == 50

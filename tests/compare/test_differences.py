@@ -7,9 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 
+from compare.oracle import differences
 from compare.oracle.differences import (
     _between,
     _extrapolated,
+    _Found,
     _Ladders,
     _Level,
     _weights,
@@ -137,6 +139,71 @@ def test_what_only_a_step_touches_is_touched():
         assert ladders._level(0.25).noise == [0]
         assert ladders._level(0.5).noise == [4 * EPS * 2 / 0.5]
         assert ladders._level(0.25).noise == [4 * EPS / 0.25]  # from then on
+
+
+@pytest.mark.parametrize("explained", [1.0, 0.0])
+def test_what_counts_as_converged(monkeypatch, explained):
+    """An error of four times what rounding may be, or of the 1e-5th part of the terms."""
+    limit, size = (4.0, 1.0) if explained else (1e-5 * 3, 3.0)
+    for error in (limit, np.nextafter(limit, 9)):
+        found = _Found(value=2.0, error=error, explained=explained, size=size, steps=99)
+        monkeypatch.setattr(_Ladders, "_descend", lambda self, h, levels, found=found: found)
+        ladders = _Ladders(np.sin, np.ones(1), (0,), np.ones(1), lambda a, y: 0 * y)
+        value, own = ladders.best(0.5, 6)
+        assert np.isnan(value) == np.isnan(own) == (error > limit)
+        if error == limit:
+            assert (value, own) == (2, pytest.approx(error + EPS * 2, rel=1e-15))
+
+
+def test_longer_steps_are_taken_for_less_than_half_the_error(monkeypatch):
+    for error, value in ((2.0, 1), (1.999, 2)):
+        on_each = iter([(1.0, 4.0), (2.0, error), (3.0, 9.0)])
+
+        def descend(self, h, levels, on_each=on_each):
+            value, error = next(on_each)
+            return _Found(value=value, error=error, explained=1.0, size=1.0, steps=3)
+
+        monkeypatch.setattr(_Ladders, "_descend", descend)
+        ladders = _Ladders(np.sin, np.ones(1), (0,), np.ones(1), lambda a, y: 0 * y)
+        assert ladders.best(0.5, 6)[0] == value
+
+
+def levels_until_the_end(monkeypatch, errors, noise):
+    """How many steps are taken where the extrapolations have these errors, of a sum of size 1."""
+    found = [_Found(value=1.0, error=error, size=1.0) for error in errors]
+    taken = []
+
+    def level(self, h):
+        taken.append(h)
+        return _Level(np.ones(1), np.zeros(1), np.full(1, noise or 0), h)
+
+    monkeypatch.setattr(_Ladders, "_level", level)
+    monkeypatch.setattr(differences, "ORDERS", (1,))
+    monkeypatch.setattr(differences, "_extrapolated", lambda *_: found[len(taken) - 1])
+    of_noise = None if noise is None else lambda a, y: 0 * y
+    _Ladders(np.sin, np.ones(1), (0,), np.ones(1), of_noise)._descend(0.5, len(errors))
+    return len(taken)
+
+
+def test_when_no_more_steps_are_taken(monkeypatch):
+    assert levels_until_the_end(monkeypatch, [0.5] * 4, noise=0.5) == 1  # noise outweighs it
+    assert levels_until_the_end(monkeypatch, [0.5] * 4, noise=0.4) == 4
+    # It has grown twice since it was less than a fiftieth of the sum.
+    assert levels_until_the_end(monkeypatch, [0.0199, 1, 1, 1], noise=None) == 3
+    assert levels_until_the_end(monkeypatch, [0.02, 1, 1, 1], noise=None) == 4
+
+
+def test_the_shortest_step_is_eight_spacings():
+    f, calls = counted(lambda a: np.abs(a - 1))
+    found = derivative(f, np.ones(1), (0,), np.ones(1), scale=1.0, noise=lambda a, y: 0 * y)
+    assert np.isnan(found).all()
+    assert min(abs(x - 1) for (x,) in calls if x != 1) == 8 * EPS
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps == EPS, reason="longdouble is float64 here")
+def test_of_a_longdouble_only_the_last_rounding_is_left():
+    value, error = derivative(lambda a: a / 3, np.ones(1, np.longdouble), (0,), np.ones(1))
+    assert abs(value - 1 / 3) <= error <= 1.02 * EPS * value
 
 
 # Values in steps of a grain, far coarser than roundoff: every machine finds the same differences.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare.oracle.definitions import buffers_after, definition, moments
+from compare.oracle.definitions import buffers_after, class_axis, definition, moments
 from compare.oracle.losses import loss_definition
 from compare.oracle.noise import noise
 from compare.oracle.normal import normal_distribution
@@ -287,6 +287,32 @@ def test_rows_far_from_0_and_from_each_other(function):
 def test_at_the_threshold_a_softplus_still_bends():
     y = definition(nn.Softplus(2.0, 1.0))({}, np.array([0.5, 0.50001]))
     assert y == pytest.approx([np.log1p(np.e) / 2, 0.50001], abs=1e-15)
+
+
+def test_of_no_classes_there_is_no_share():
+    for function in (nn.Softmax(-1), nn.LogSoftmax(-1)):
+        assert definition(function)({}, np.zeros((2, 0))).shape == (2, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_without_a_dim_it_is_torchs_old_rule():
+    assert [class_axis(None, ndim) for ndim in range(5)] == [0, 0, 1, 0, 1]
+    assert class_axis(-1, 3) == -1
+    x = np.log([[[1.0, 3.0]], [[3.0, 1.0]]])
+    assert np.exp(definition(nn.LogSoftmax())({}, x)).ravel() == pytest.approx(
+        [0.25, 0.75, 0.75, 0.25]
+    )
+
+
+@pytest.mark.parametrize(("momentum", "share"), [(0.5, 0.5), (None, 0.25)])
+def test_running_statistics_go_to_the_batchs_by_a_share(momentum, share):
+    """Of the batch, mean 3 and variance 4 (over n − 1); without a momentum, 1 of 3 + 1 batches."""
+    module, x = nn.BatchNorm1d(2, momentum=momentum), np.array([[1.0, 5.0], [3.0, 1.0], [5.0, 3.0]])
+    theta = {"running_mean": np.array([10.0, 2.0]), "running_var": np.array([8.0, 0.0])}
+    after = buffers_after(module, theta | {"num_batches_tracked": np.array(3)}, x)
+    assert after["running_mean"] == pytest.approx([10 - 7 * share, 2 + share])
+    assert after["running_var"] == pytest.approx([8 - 4 * share, 4 * share])
+    assert after["num_batches_tracked"] == 4
 
 
 class Drawing:

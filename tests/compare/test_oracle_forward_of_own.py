@@ -41,9 +41,11 @@ class Torchs(torch.nn.Module):
         super().__init__()
         self.a = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.used = []
 
     def forward(self, x):
-        y = self.a * x + 0 * self.count
+        y = self.a * x + 0 * self.count + len(self.used)
+        self.used.append(1)
         self.count += 1
         x.data[...] = 7
         return y
@@ -83,6 +85,13 @@ def test_whose_forward_it_is(module, ours):
     assert built.a.grad is None
     if module is not None:
         assert module.a.data.tolist() == [1]
+
+
+def test_agreement_is_by_the_size_of_the_output():
+    x = np.array([[1e-3]], np.longdouble)
+    for off, dtype in ((2.9e-15, np.longdouble), (3.1e-15, np.float64)):
+        assert own_or_twins(Own(off), Torchs(), THETA, x)[2].dtype == dtype
+    assert own_or_twins(Own(), Torchs(), THETA, 0 * x)[2].dtype == np.longdouble
 
 
 def test_without_an_entry_both_agree():

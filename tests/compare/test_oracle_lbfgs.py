@@ -1,23 +1,16 @@
-"""L-BFGS by the textbook: against torch's in float64, and as the third witness of a step."""
+"""L-BFGS by the textbook: by numbers worked out by hand, and against torch's in float64."""
 
 import copy
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.lbfgs import _strong_wolfe
 
-from compare import compare
-from compare.cases.case import Draw
 from compare.oracle.lbfgs import Point, cubic_minimum, inverse_hessian, lbfgs_updated, wolfe_point
 from manual import nn, optim
-from manual.optim import lbfgs
-from tests.planted.bug import as_expected, edited, find, together
-from tests.planted.cases import regression
-from tests.planted.optimizers import BUGS
 
-LBFGS_BUGS = [bug for bug in BUGS if bug.subject == "LBFGS"]
 LONG = np.longdouble
 
 
@@ -73,6 +66,20 @@ def test_a_cubic_that_only_rises_or_falls_has_no_minimum():
         assert np.isnan(cubic_minimum(monotone(0), monotone(1)))
 
 
+def test_a_line_falls_for_ever():
+    points = [Point(LONG(t), LONG(-2 * t), np.zeros(0), LONG(-2)) for t in (1, 3)]
+    with np.errstate(all="ignore"):
+        assert cubic_minimum(*points) == cubic_minimum(*points[::-1]) == np.inf
+
+
+def test_the_valley_is_seen_from_the_top_of_the_hill():
+    """t³ − 3t²: a maximum at 0, a minimum at 2."""
+    top, low = (
+        Point(LONG(t), LONG(t**3 - 3 * t**2), np.zeros(0), LONG(3 * t**2 - 6 * t)) for t in (0, 1)
+    )
+    assert cubic_minimum(top, low) == 2
+
+
 def shallow(t):
     return -t / (t**2 + 2), (t**2 - 2) / (t**2 + 2) ** 2
 
@@ -82,30 +89,202 @@ def steep(t):
     return t**5 - 2 * t**4, 5 * t**4 - 8 * t**3
 
 
-def wavy(t):
-    return -t + np.sin(9 * t) / 20 + t**2 / 9, -1 + 9 * np.cos(9 * t) / 20 + 2 * t / 9
+def waves(seed):
+    g = np.random.default_rng(seed)
+    size, often, shift = g.normal(size=4), g.uniform(1, 12, 4), g.uniform(0, 7, 4)
+    size *= -np.sign(size @ (often * np.cos(shift)))  # down at first
+
+    def function(t):
+        angle = often * t + shift
+        return t**2 / 9 + size @ np.sin(angle), 2 * t / 9 + (size * often) @ np.cos(angle)
+
+    return function
 
 
-@pytest.mark.parametrize("first", [1e-3, 0.1, 1, 10])
-@pytest.mark.parametrize("function", [shallow, steep, wavy])
+@pytest.mark.parametrize("limit", [25, 3, 2, 1, 0])
+@pytest.mark.parametrize("function", [shallow, steep, *map(waves, range(5))])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a cubic without a minimum
-def test_the_search_finds_a_point_with_both_wolfe_conditions(function, first):
-    trials = []
+def test_a_search_tries_the_points_that_torchs_does(function, limit):
+    for first, size in ((0.02, 1), (0.3, 1), (4.0, 1), (0.3, 1e-8), (4.0, 1e-8)):
+        tried = []
+
+        def at(t, tried=tried):
+            tried.append(float(t))
+            return [np.float64(value) for value in function(tried[-1])]
+
+        def phi(t, at=at):
+            loss, slope = at(t)
+            return Point(t, loss, np.zeros(0), slope)
+
+        def theirs(x, t, d, at=at, size=size):
+            loss, slope = at(t)
+            return torch.tensor(loss), torch.tensor([slope / size])
+
+        zero, d = torch.zeros(1), torch.tensor([size], dtype=torch.float64)
+        start = phi(0.0)
+        found = wolfe_point(phi, start, np.float64(first), size, limit)
+        own = tried[1:]
+        assert found.loss <= start.loss
+        if limit == 25 and size == 1:
+            assert found.loss <= start.loss + 1e-4 * found.t * start.slope
+            assert abs(found.slope) <= 0.9 * abs(start.slope)
+        loss, g = theirs(None, 0.0, None)
+        del tried[:]
+        _, _, t, _ = _strong_wolfe(theirs, zero, first, d, loss, g, g.dot(d), max_ls=limit)
+        # Of a 100 ulps or so in the values, each trial makes more.
+        np.testing.assert_allclose(own, tried, rtol=1e-6)
+        assert found.t == pytest.approx(float(t), rel=1e-6)
+
+
+# Values and slopes written down, not those of any function: how a search goes on.
+
+
+def searched(*values, first=1.0, size=1.0, limit=25):
+    """(t of what was found, every t tried), where the trials find these (loss, slope), after 0 and
+    -1 at the start."""
+    points = iter(values)
+    tried = []
 
     def phi(t):
-        trials.append(t)
-        loss, slope = function(t)
-        return Point(t, loss, np.zeros(0), slope)
+        tried.append(t)
+        loss, slope = map(LONG, next(points))
+        return Point(LONG(t), loss, np.zeros(0), slope)
 
-    start = phi(LONG(0))
-    found = wolfe_point(phi, start, LONG(first), LONG(1), 25)
-    assert found.loss <= start.loss + 1e-4 * found.t * start.slope
-    assert abs(found.slope) <= 0.9 * abs(start.slope)
-    assert found.t in trials
-    assert len(trials) <= 16
-    # With fewer trials, the lowest end of the bracket: never higher than the start.
-    for limit in range(3):
-        assert wolfe_point(phi, start, LONG(first), LONG(1), limit).loss <= start.loss
+    start = Point(LONG(0), LONG(0), np.zeros(0), LONG(-1))
+    with np.errstate(all="ignore"):
+        return wolfe_point(phi, start, LONG(first), LONG(size), limit).t, tried
+
+
+def test_both_conditions_include_their_bounds():
+    low, flat = -LONG(1e-4), -LONG(0.9)
+    assert searched((low, flat)) == (1, [1])
+    assert searched((low, -flat)) == (1, [1])
+    for loss, slope in ((low * (1 - 1e-9), flat), (low, flat * (1 + 1e-9))):
+        assert len(searched((loss, slope), (-9, 0))[1]) == 2
+    assert searched((4 * low, 0), first=4) == (4, [4])
+    assert len(searched((2 * low, 0), (-9, 0), first=4)[1]) == 2
+
+
+def test_strides_ahead_and_their_bounds():
+    # The cubic has its minimum behind: a hundredth of the last stride.
+    behind = (-0.2, -0.95)
+    assert searched(behind, behind, (-9, 0))[1] == pytest.approx([1, 1.01, 1.0101], rel=1e-15)
+    assert searched((-2, -4), (-9, 0))[1] == [1, pytest.approx(5.505)]  # it has none
+    assert searched((-1, -1), (-9, 0))[1] == [1, 10]  # it falls for ever
+
+
+def test_a_stride_ends_where_it_rises():
+    for slope, ahead in ((-0.95, True), (0.95, False)):
+        _, tried = searched((-0.5, slope), (-9, 0))
+        assert (tried[1] > 1) == ahead
+    # From the third point on, where it is not lower than the last, though low enough.
+    ts, falls = [], [(-2, -2), (-5, -2)]
+    for third in (-4, -5, -5.001):
+        _, tried = searched(*falls, (third, -2), (-9, 0))
+        ts.append(tried[3] < tried[2])
+    assert ts == [True, True, False]
+    _, tried = searched((-5, -2), (-4, -2), (-9, 0))  # the second may be higher
+    assert tried[2] > tried[1]
+
+
+def test_without_trials_left_it_is_the_lowest_end():
+    assert searched((-2, -2), limit=0) == (1, [1])
+    assert searched((0, -2), limit=0) == (0, [1])  # no lower than the start
+    t, tried = searched(*[(-k, -2) for k in (2, 4, 8, 16)], limit=3)
+    assert (t, len(tried)) == (tried[-1], 4)
+    assert searched((-0.5, 2), (-0.3, -5), limit=1)[0] == 1
+    assert searched((0, 2), (0.5, -5), limit=1)[0] == 0
+
+
+def test_a_bracket_of_a_billionth_is_divided_once_more():
+    for size, trials in ((1e-9, 2), (0.999e-9, 1)):
+        assert len(searched((1, 3), (0.5, 0), size=size, limit=1)[1]) == trials
+
+
+def test_what_is_lower_but_not_low_enough_is_an_end_of_the_next_bracket():
+    _, tried = searched((1, 3), (-1e-6, -2), (-9, 0))
+    assert 0 < tried[2] < tried[1] < 1
+
+
+# Losses and gradients written down: how a step goes on.
+
+
+def stepped(*values, theta=(1.0,), state=(), **options):
+    """(θ, the state) after one step whose evaluations find these (loss, gradient), all of them
+    and no more."""
+    flat = {"tolerance_grad": 0, "tolerance_change": 0, "lr": 0.5, "max_iter": 2, "max_eval": 9}
+    group = optim.LBFGS([nn.Parameter(np.ones(1))], **flat | options).param_groups[0]
+    points = iter(values)
+
+    def evaluate(theta):
+        loss, slope = next(points)
+        return loss, np.full(1, slope)
+
+    found = lbfgs_updated(group, dict(state), np.array(theta), evaluate)
+    assert next(points, None) is None
+    return found
+
+
+def test_a_gradient_that_is_as_flat_as_asked_for_ends_it():
+    third, state = LONG(1) / 3, {"n_iter": 3, "al": [1.0, None], "ro": [LONG(1) / 7], "prev": None}
+    state["d"] = np.array([LONG(1) / 9])
+    theta, found = stepped((1, 0.5), theta=[third], state=state, tolerance_grad=0.5)
+    assert theta == [third]  # with all its digits
+    assert found == {name: state[name] for name in ("n_iter", "ro", "d")}
+    assert isinstance(found["n_iter"], int)
+    assert found["ro"][0].dtype == found["d"].dtype == theta.dtype == LONG
+    theta, found = stepped((1, 1), (9, 0.5), tolerance_grad=0.5)  # or after an iteration
+    assert (theta, found["n_iter"]) == ([0.5], 1)
+
+
+def test_what_comes_of_a_gradient_has_all_its_digits():
+    third = LONG(1) / 3
+    theta, state = stepped((1, third), max_iter=1)
+    assert theta == [1 - third / 2]
+    assert state["prev_flat_grad"] == -state["d"] == [third]
+    theta, _ = stepped((1, third), max_iter=1, maximize=True)
+    assert theta == [1 + third / 2]
+
+
+@pytest.mark.parametrize(("slope", "moved"), [(2.0**-5, True), (2.0**-5 * 0.999, False)])
+def test_a_direction_that_falls_as_little_as_is_asked_for_is_taken(slope, moved):
+    theta, _ = stepped((1, slope), max_iter=1, tolerance_change=2.0**-10)
+    assert theta == [1 - slope / 2 if moved else 1]
+
+
+def test_small_changes_end_it():
+    # θ by a quarter; the loss by less than a quarter.
+    _, state = stepped((5, 0.5), (1, 0.4), tolerance_change=0.25)
+    assert state["n_iter"] == 1
+    for loss, iterations in ((4.75, 2), (4.76, 1), (-5.1, 2)):
+        _, state = stepped((5, 2), (loss, 1.9), tolerance_change=0.25)
+        assert state["n_iter"] == iterations
+
+
+def test_a_pair_is_kept_where_the_curvature_is_more_than_the_least():
+    g, least = LONG(2) ** -20, LONG(1e-10)  # s = −g, so y = −least / g has sᵀy = least
+    for factor, kept in ((1, 0), (1 + LONG(2) ** -20, 1)):
+        _, state = stepped((1, g), (0.5, g - factor * least / g), lr=1)
+        assert len(state["old_stps"]) == len(state["old_dirs"]) == len(state["ro"]) == kept
+
+
+SEARCH = {"line_search_fn": "strong_wolfe"}
+
+
+def test_a_search_has_the_evaluations_that_are_left():
+    falls = [(-k, 1 + k) for k in (0, 2, 4, 8, 16)]  # the first trial is beside them
+    _, state = stepped(*falls, max_eval=4, **SEARCH)
+    assert state["n_iter"] == 1
+
+
+def test_a_search_that_finds_nothing_ends_where_it_began():
+    theta, state = stepped((1, 1e-10), (2, 1e-10), **SEARCH)  # no parameter moves by 1e-9
+    assert (theta, state["n_iter"], state["t"]) == ([1], 1, 0)
+
+
+def test_an_infinite_loss_ahead_is_only_a_step_too_long():
+    theta, _ = stepped((1, 1), (np.inf, np.inf), (0, 0), max_iter=1, **SEARCH)
+    assert theta == [0.75]
 
 
 # The whole, against torch's.
@@ -239,133 +418,3 @@ def test_a_loss_that_is_nan_or_a_tie_has_no_answer():
     # All points are equally high and steep: torch chooses by the order in which they came.
     assert lbfgs_updated(group, {}, theta, lambda t: (1.0, theta)) is None
     assert lbfgs_updated(group, {}, theta, lambda t: (float(t @ t), 2 * t)) is not None
-
-
-# As a witness.
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("bug", LBFGS_BUGS, ids=lambda bug: bug.wrong)
-def test_planted_bugs_are_blamed_on_manual(bug, dtype):
-    found = find(bug, np.dtype(dtype), 0)
-    assert as_expected(bug, found), found.comparison
-    assert np.isfinite(found.comparison.failures.iloc[0].oracle)
-
-
-WRONG = {
-    "lr": ("t = lr\n", "t = 0.9 * lr\n"),
-    "stops": ("abs(loss - prev_loss) < tolerance_change", "n_iter == 2"),
-}
-SAME = {
-    "lr": ("t = lr\n", "t = 0.9 * lr\n"),
-    "stops": ('abs(loss - state["prev_loss"]) < least_change', "iteration == 2"),
-}
-
-
-def lbfgs_case(draw, **options):
-    net = nn.Sequential(draw.linear(5, 7), nn.Tanh(), draw.linear(7, 4))
-    given = regression(draw, net)
-    options = {"max_iter": 4, "max_eval": 20} | options
-    return given | {"optimizer": optim.LBFGS(net.parameters(), **options)}
-
-
-@pytest.mark.parametrize("oracle", [True, False])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", WRONG)
-def test_torch_is_blamed_and_both_are(name, dtype, oracle):
-    theirs = edited(torch.optim.LBFGS.step, *WRONG[name])
-    mine = edited(optim.LBFGS._minimize, *SAME[name])
-    given = lbfgs_case(Draw(np.dtype(dtype), np.random.default_rng(1)))
-    with theirs({}):
-        compared = compare(**given, oracle=oracle)
-    assert (compared.blame, compared.passed) == ("torch", False), compared
-    with together(theirs, mine)({}):
-        compared = compare(**given, oracle=oracle)
-    # What both agree on is asked about only by an oracle that is asked about everything.
-    assert compared.blame == ("both" if oracle else None), compared
-    assert compared.passed == (not oracle)
-    with mine({}):
-        compared = compare(**given, oracle=oracle)
-    assert compared.blame == "manual", compared
-
-
-def correct_pair(seed):
-    g = np.random.default_rng(seed)
-    dtype = [np.float32, np.float64][seed % 2]
-    n, inputs, hidden, outputs = (
-        int(g.integers(a, b)) for a, b in ((3, 10), (1, 7), (1, 7), (2, 5))
-    )
-    middle = [nn.Tanh(), nn.Sigmoid(), nn.ReLU(), nn.GELU(), nn.Softplus()][g.integers(5)]
-    between = [[], [nn.BatchNorm1d(hidden, dtype=dtype)], [nn.Dropout(0.3, g)]][seed // 2 % 3]
-    net = nn.Sequential(
-        nn.Linear(inputs, hidden, generator=g, dtype=dtype),
-        *between,
-        middle,
-        nn.Linear(hidden, outputs, generator=g, dtype=dtype),
-    )
-    x = (10.0 ** g.uniform(-1.5, 1) * g.normal(size=(n, inputs))).astype(dtype)
-    criterion, y = nn.CrossEntropyLoss(), g.integers(0, outputs, n)
-    if g.random() < 0.5:
-        criterion, y = nn.MSELoss(), g.normal(size=(n, outputs)).astype(dtype)
-    clip = partial(optim.clip_grad_norm_, max_norm=0.5) if seed % 5 == 0 else None
-    options = {
-        "lr": float(g.choice([0.1, 0.5, 1, 2])),
-        "max_iter": int(g.choice([1, 3, 5])),
-        "line_search_fn": [None, "strong_wolfe"][seed // 6 % 2],
-        "history_size": int(g.choice([2, 100])),
-        "tolerance_change": float(g.choice([1e-9, 1e-4])),
-    }
-    optimizer = optim.LBFGS(net.parameters(), **options)
-    given = {"net": net, "criterion": criterion, "x": x, "y": y, "optimizer": optimizer}
-    return given | {"clip": clip, "steps": 2, "seed": seed, "allow_vacuous": ["*"]}
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_correct_pairs_pass(seed):
-    compared = compare(**correct_pair(seed))
-    assert compared.passed, compared
-    rows = compared.frame[compared.frame["name"].str.startswith(("state.", "updated."))]
-    rows = rows[rows.verdict == "ok"]
-    asked = rows[rows.max_abs.notna()].oracle
-    assert asked.notna().all()
-    off = np.abs(rows.manual - rows.oracle)
-    assert (off <= 3 * rows.allowed / 2 + 1e-300).all()
-
-
-def test_without_the_oracle_nothing_is_asked_of_a_pair_that_passes():
-    compared = compare(**correct_pair(1), oracle=False)
-    assert compared.passed
-    assert compared.frame.oracle.isna().all()
-
-
-def test_a_missing_update_and_a_wrong_shape_take_no_value_to_see(monkeypatch):
-    def fails(self, closure):
-        closure()
-        raise RuntimeError("no step")
-
-    monkeypatch.setattr(optim.LBFGS, "step", fails)
-    compared = compare(**correct_pair(1))
-    missing = compared.frame[compared.frame.verdict == "missing"]
-    assert len(missing)
-    assert set(missing.blame) == {"manual"}
-    monkeypatch.undo()
-
-    def longer(self, closure):
-        loss = step(self, closure)
-        self._states[0]["d"] = np.append(self._states[0]["d"], 0)
-        return loss
-
-    step = optim.LBFGS.step
-    monkeypatch.setattr(optim.LBFGS, "step", longer)
-    first = compare(**correct_pair(1) | {"steps": 1}).failures.iloc[0]
-    assert (first["name"], first.verdict, first.blame) == ("state.d", "shape", "manual")
-
-
-def test_an_optimizer_based_on_it_is_nobody_elses(monkeypatch):
-    """Its steps are its own: the textbook does not know them."""
-    given = correct_pair(1)
-    kind = type("Own", (torch.optim.LBFGS,), {})
-    monkeypatch.setattr(torch.optim, "LBFGS", kind)
-    assert lbfgs.LBFGS is optim.LBFGS
-    compared = compare(**given)
-    assert compared.passed, compared

@@ -395,3 +395,14 @@ def test_float32_clips_within_the_bounds(norm_type, max_norm):
 def test_a_clipping_without_a_rule_says_so():
     with pytest.raises(TypeError, match="no rounding rule is known for _get_total_norm"):
         clip_rule(partial(torch.nn.utils.get_total_norm), [])
+
+
+@pytest.mark.parametrize(("share", "certain"), [(99.5, False), (100.5, True)])
+def test_a_variance_counts_as_certain_from_a_hundred_roundings(share, certain):
+    """After one step of g the variance is α (1 − α) g², and |g| divided by its root has a limit;
+    but not where rounding may consume it."""
+    p = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.RMSprop([p], lr=1.0, alpha=share * U, centered=True, eps=0.0)
+    theta, g = (Ball(np.full(1, v), np.full(1, v), FLOAT32) for v in (0.0, 1.0))
+    found = update_rule(optimizer, optimizer.param_groups[0], theta, g, {})
+    assert np.isfinite(found.e).all() == certain

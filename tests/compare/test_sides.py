@@ -506,6 +506,19 @@ def test_a_twin_whose_parts_have_other_names_is_one_unit():
     assert [name for name, _ in own.net.named_parameters()] == ["0.weight", "0.bias"]
 
 
+@pytest.mark.parametrize(
+    ("net", "theirs"),
+    [
+        (nn.Residual(linear(4, 4)), torch.nn.Linear(4, 4)),
+        (linear(4, 4), torch_ref.modules.Residual(torch.nn.Linear(4, 4))),
+    ],
+)
+def test_where_one_side_alone_is_a_residual_it_is_one_unit(net, theirs):
+    own, built = manual_run(net, theirs, nn.MSELoss(), None, None, None)
+    assert [unit.path for unit in units(own.net)] == [""]
+    assert [unit.path for unit in units(built)] == [""]
+
+
 @pytest.mark.parametrize("modes", [(True, False), (False, True), (False, False), (True, True)])
 def test_every_part_of_a_twin_is_in_the_mode_of_manuals(modes):
     inner = nn.Sequential(nn.Tanh())

@@ -13,6 +13,7 @@ can tell it from the code; the last line says how many do not, and is an error.
 import gc
 import os
 import re
+import resource
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -47,6 +48,7 @@ PARTS = {
 }
 # A mutant that has passed so many seconds of tests survives: thousands of tests use `compare`.
 LIMIT = 4
+HANGS = 30  # seconds of CPU time after which a mutant will not end; mutmut would wait for minutes
 CASES = 5  # of a test of a mutant's own file, for one of any other
 # Tests that a mutant fails without having made a mistake: it has frames of its own between a
 # warning and its caller, and imports mutmut.
@@ -152,6 +154,7 @@ def collect_tests_once() -> None:
                 collected = Tests(arguments)
             if mutant_name:
                 ordered = collected.in_order(mutant_name, tests)
+                resource.setrlimit(resource.RLIMIT_CPU, (HANGS, HANGS + 1))
                 return collected.run(ordered, partial(note, killers(mutant_name)))
             # mutmut wants to see that tests pass, and that they fail where they should.
             cases = {name.partition("[")[0]: name for name in collected.items}

@@ -236,7 +236,7 @@ BUGS = [
     Bug(
         "Softmax",
         "the diagonal of the Jacobian alone",
-        edited(nn.Softmax.backward, "np.subtract(dy, sums", "np.subtract(dy, dx"),
+        edited(nn.Softmax.backward, "np.dot(ones, terms, out=sums)", "terms"),
         between(nn.Softmax, dim=1),
         BACKWARD,
     ),
@@ -250,14 +250,14 @@ BUGS = [
     Bug(
         "Softmax",
         "dy not weighted by y in the sum",
-        edited(nn.Softmax.backward, "np.add.reduce(dx", "np.add.reduce(dy"),
+        edited(nn.Softmax.backward, "np.dot(ones, terms", "np.dot(ones, dx"),
         alone(nn.Softmax, dim=1),
         "d_x",
     ),
     Bug(
         "Softmax",
         "the maximum not subtracted: ∞/∞",
-        edited(nn.Softmax.forward, "np.exp(y", "np.exp(x"),
+        edited(nn.Softmax.forward, "subtract_maximum(y, self.new_empty)", "pass"),
         beyond_exp,
         "activation",
     ),
@@ -265,21 +265,23 @@ BUGS = [
     Bug(
         "LogSoftmax",
         "y for e^y in the derivative",
-        edited(nn.LogSoftmax.backward, "np.exp(y, out=dx)", "dx[...] = y"),
+        edited(
+            nn.LogSoftmax.backward, "np.exp(y, out=self.new_empty(y.shape, y.dtype))", "y.copy()"
+        ),
         between(nn.LogSoftmax, dim=1),
         BACKWARD,
     ),
     Bug(
         "LogSoftmax",
         "mean for sum in the backward",
-        edited(nn.LogSoftmax.backward, "np.add.reduce(", "np.mean("),
+        edited(nn.LogSoftmax.backward, "np.dot(ones, dx, out=sums)", "np.mean(dx, 0, out=sums)"),
         alone(nn.LogSoftmax, dim=1),
         "d_x",
     ),
     Bug(
         "LogSoftmax",
         "the sum over the wrong dimension",
-        edited(nn.LogSoftmax.forward, "sum_and_log(e, axis", "sum_and_log(e, 0"),
+        edited(nn.LogSoftmax.forward, 'axis = _axis(self, "log_softmax", x.ndim)', "axis = 0"),
         alone(nn.LogSoftmax, 5, 5, dim=1),
         "activation",
     ),

@@ -97,7 +97,7 @@ BUGS = [
     bug(
         "Linear",
         "db the mean over the batch",
-        edited(GRADIENTS, "ones[...] = 1", "ones[...] = 1 / len(x)"),
+        edited(GRADIENTS, "self.ones(len(x), x.dtype)", "self.ones(len(x), x.dtype) / len(x)"),
         edited(LINEAR.backward, "dy.sum(0)", "dy.mean(0)"),
         HAND(layers()),
         "grad.2.bias",
@@ -121,7 +121,7 @@ BUGS = [
     bug(
         "Softmax",
         "the diagonal of the Jacobian alone",
-        edited(nn.Softmax.backward, "np.subtract(dy, sums", "np.subtract(dy, dx"),
+        edited(nn.Softmax.backward, "np.dot(ones, terms, out=sums)", "terms"),
         edited(SOFTMAX.backward, "(dy - (dy * y).sum(1, keepdim=True))", "(dy - dy * y)"),
         HAND(between(nn.Softmax, dim=1)),
         "d_activation.0",
@@ -287,7 +287,7 @@ BUGS = [
     bug(
         "SGD",
         "lr doubled",
-        edited(SGD, 'group["lr"] * d', '2 * group["lr"] * d'),
+        edited(SGD, 'group["lr"], d', '2 * group["lr"], d'),
         patched(torch.optim.SGD, step=two_steps),
         steps(optim.SGD, 1, lr=0.1),
         "updated.0.weight",

@@ -6,7 +6,7 @@ from tests.planted.bug import Arguments, Bug, edited
 from tests.planted.cases import between, layers, regression, trained
 
 PRODUCT = "np.dot(x.T, dy, out=dweight.T)"
-BIAS = "np.dot(ones, dy, out=self.bias.overwrite_grad())"
+BIAS = "np.dot(self.ones(len(x), x.dtype), dy, out=self.bias.overwrite_grad())"
 MASKED = "np.multiply(dy, mask, out=self.new_empty(shape, dtype))"
 
 
@@ -163,14 +163,22 @@ BUGS = [
     Bug(
         "Linear",
         "db the mean over the batch",
-        edited(nn.Linear.backward_parameters, "ones[...] = 1", "ones[...] = 1 / len(x)"),
+        edited(
+            nn.Linear.backward_parameters,
+            "self.ones(len(x), x.dtype)",
+            "self.ones(len(x), x.dtype) / len(x)",
+        ),
         layers(),
         "grad.2.bias",
     ),
     Bug(
         "Linear",
         "db summed along the wrong axis",
-        edited(nn.Linear.backward_parameters, "np.dot(ones, dy,", "np.dot(dy, ones,"),
+        edited(
+            nn.Linear.backward_parameters,
+            "np.dot(self.ones(len(x), x.dtype), dy,",
+            "np.dot(dy, self.ones(len(x), x.dtype),",
+        ),
         same_as_batch,
         "grad.bias",
     ),

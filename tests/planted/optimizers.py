@@ -47,7 +47,7 @@ FADING = {"betas": (0.9, 0.3)}  # so that the mean of the squares falls
 BUGS = [
     # SGD
     bug(optim.SGD, "uphill", edited(SGD, "theta -=", "theta +="), lr=0.1),
-    bug(optim.SGD, "lr twice", edited(SGD, 'group["lr"] * d', 'group["lr"] ** 2 * d'), lr=0.1),
+    bug(optim.SGD, "lr twice", edited(SGD, 'group["lr"], d', 'group["lr"] ** 2, d'), lr=0.1),
     bug(
         optim.SGD,
         "the first momentum dampened",

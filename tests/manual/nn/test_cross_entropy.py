@@ -169,9 +169,11 @@ def test_memory_layouts(reduction, layout, check_loss):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int32, np.int64, np.uint64])
-def test_targets_of_any_integer_type(kind):
-    z, y, *_ = case(7, 5, 4, False, None)
-    criterion = nn.CrossEntropyLoss()
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [None, 1])
+def test_targets_of_any_integer_type(kind, weighted, ignored):
+    z, y, weight, index = case(7, 5, 4, weighted, ignored)
+    criterion = nn.CrossEntropyLoss(weight, index)
     expected = criterion(z, y), criterion.backward()
     assert np.array_equal(criterion(z, y.astype(kind)), expected[0])
     assert np.array_equal(criterion.backward(), expected[1])

@@ -47,6 +47,20 @@ def test_shape_and_dtype_are_those_asked_for():
             assert array.flags.c_contiguous
 
 
+def test_ones_are_kept_and_cannot_be_changed():
+    workspace = Workspace()
+    ones = workspace.ones(3, FLOAT)
+    assert ones.dtype == FLOAT
+    assert list(ones) == [1, 1, 1]
+    assert workspace.ones(3, FLOAT) is ones
+    assert workspace.ones(3, np.dtype(np.float64)).dtype == np.float64
+    with pytest.raises(ValueError, match="read-only"):
+        ones += 1
+    for n in range(2 * SHAPES):
+        workspace.ones(n, FLOAT)
+    assert len(workspace._ones) == SHAPES
+
+
 def test_it_keeps_few():
     workspace = Workspace()
     held = [workspace.empty((5,), FLOAT) for _ in range(2 * COPIES)]
