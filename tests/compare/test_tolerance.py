@@ -86,9 +86,9 @@ def local_errors(case):
                     found.append((side, step, name, error, bound, np.abs(value)))
         if own.optimizer is not None:
             copy_values(finer.net, own.net)
-            go_on(theirs, own, torch.float32)
+            go_on(theirs, own)
             torch_step(exact, tx.double(), torch.from_numpy(exact_y), draw)
-            go_on(exact, own, torch.float64)
+            go_on(exact, own)
     return found
 
 
