@@ -87,7 +87,7 @@ class Bounds:
             new = update_bounds(self.run, before, groups, self.values, self._ball, self.kept)
             self.errors |= new
             self.bounds |= {f"updated.{name}": e for name, e in new.items()}
-        self.bounds |= rate_bounds(self.run, groups)
+        self.bounds |= rate_bounds(self.run, groups, ahead=0)
         return {
             name: 2 * at_least(e, self.values[name], r)
             for name, e in self.bounds.items()

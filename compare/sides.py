@@ -97,15 +97,15 @@ def torch_run(
     return Run(net, criterion, optimizer, scheduler, own.clip and twin(own.clip))
 
 
-def go_on(side: Run, own: Run, dtype: torch.dtype) -> None:
+def go_on(side: Run, own: Run) -> None:
     """Put torch's side where manual's stands."""
-    stand(side.net, own.net, dtype)
+    stand(side.net, own.net)
     if isinstance(own.optimizer, LBFGS):
         parameters = [p for group in side.optimizer.param_groups for p in group["params"]]
         side.optimizer.load_state_dict(twin(own.optimizer, parameters).state_dict())
 
 
-def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None) -> None:
+def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None = None) -> None:
     """Copy manual's weights and buffers into torch's module, which is converted to `dtype`.
 
     Raises ValueError where names or shapes of the parameters are not the same, or torch's module

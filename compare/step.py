@@ -50,8 +50,7 @@ class Sides:
                     f"expected dtype {p.data.dtype}"
                 )
         self.own, self.layers, self.device = own, copy.deepcopy(own), device
-        self.dtype = getattr(torch, dtype.name)
-        self.theirs = torch_run(own, given, device, self.dtype)
+        self.theirs = torch_run(own, given, device, getattr(torch, dtype.name))
         self.exact = torch_run(own, given, "cpu", torch.float64)
         self.rounding = Rounding.of(dtype)
         self.tolerance = Tolerance(self.exact, self.rounding)
@@ -66,8 +65,8 @@ class Sides:
         if isinstance(self.own.optimizer, LBFGS):  # its closures draw random numbers, too
             self.layers = copy.deepcopy(self.own)
         copy_values(self.layers.net, self.own.net)
-        go_on(self.theirs, self.own, self.dtype)
-        go_on(self.exact, self.own, torch.float64)
+        go_on(self.theirs, self.own)
+        go_on(self.exact, self.own)
         self.bounds.restart()
 
     def step(self, x: np.ndarray, y: np.ndarray, draw: Draw) -> tuple[list[Row], list[str]]:

@@ -53,7 +53,7 @@ class Tolerance:
 
     def step(self, theirs: TorchStep, y: np.ndarray, draw: Draw | None = None) -> Arrays:
         """theirs: torch's step from the values that `run` stands at. Row name → 2 E."""
-        self.values = {n: row.value.astype(np.float64) for n, row in theirs.rows.items()}
+        self.values = {n: _double(row.value) for n, row in theirs.rows.items()}
         self.bounds: Arrays = {"x": np.zeros(theirs.rows["x"].value.shape)}
         self.reasons = {"x": "the input is given to both sides: nothing was rounded"}
         for unit in units(to_use_up(self.run.net)):
@@ -84,8 +84,7 @@ class Tolerance:
         return Ball(self.values[row], 0.0, self.rounding)
 
     def _because(self, prefix: str, reason: str) -> None:
-        text = " ".join(reason.split())
-        self.reasons |= {name: text for name in self.bounds if name.startswith(prefix)}
+        self.reasons |= {name: reason for name in self.bounds if name.startswith(prefix)}
 
     def _unit(
         self, unit: Unit, x: np.ndarray, y: np.ndarray, dy: np.ndarray | None, dx: Any
@@ -97,7 +96,7 @@ class Tolerance:
                 found[unit.dx] = r.u * np.abs(dx)
             for last in list(units(module))[:-1][-1:]:  # has dy as it is
                 found[dotted("d_activation", unit.path, last.path)] = np.zeros(y.shape)
-            doc = RESIDUAL
+            reason = f"{_name(module)}: {RESIDUAL}"
         else:
             theta = {
                 name: (tensor.detach().numpy(), np.zeros(tensor.shape))
@@ -110,9 +109,7 @@ class Tolerance:
             if dy is not None:
                 found[unit.dx], gradients = backward(dy, np.zeros(dy.shape))
                 found |= {dotted("grad", unit.path, name): e for name, e in gradients.items()}
-            own = rule.dispatch(type(module))
-            doc = UNKNOWN if own is rule.dispatch(object) else own.__doc__
-        reason = f"{_name(module)}: {' '.join((doc or '').split())}"
+            reason = _reason(rule, module)
         self.bounds |= found
         self.reasons |= dict.fromkeys(found, reason)
 
@@ -124,10 +121,7 @@ class Tolerance:
         self.bounds["loss"], self.bounds[row] = loss_rule(
             criterion, self.rounding, prediction, nothing, y, dloss
         )
-        own = loss_rule.dispatch(type(criterion))
-        doc = UNKNOWN if own is loss_rule.dispatch(object) else own.__doc__
-        reason = f"{_name(criterion)}: {' '.join((doc or '').split())}"
-        self.reasons |= {"loss": reason, row: reason}
+        self.reasons |= dict.fromkeys(("loss", row), _reason(loss_rule, criterion))
 
 
 def optimizer_state(run: Run, r: Rounding) -> dict[str, dict]:
@@ -180,7 +174,7 @@ def update_bounds(
     return errors
 
 
-def rate_bounds(run: Run, groups: list[dict], ahead: int = 0) -> Arrays:
+def rate_bounds(run: Run, groups: list[dict], ahead: int) -> Arrays:
     """Of the learning rates after the steps that the schedule has taken, and `ahead` more."""
     if run.scheduler is None:
         return {}
@@ -200,6 +194,13 @@ def at_least(e: np.ndarray, value: np.ndarray, r: Rounding) -> np.ndarray:
 
 def _double(t: np.ndarray | None) -> np.ndarray | None:
     return None if t is None else t.astype(np.float64)
+
+
+def _reason(rules: Callable, obj: Any) -> str:
+    """What the rule for it says of itself."""
+    own = rules.dispatch(type(obj))
+    text = UNKNOWN if own is rules.dispatch(object) else own.__doc__ or ""
+    return f"{_name(obj)}: {' '.join(text.split())}"
 
 
 def _name(obj: Any) -> str:

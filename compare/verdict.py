@@ -132,7 +132,7 @@ def _check_kinds(net: Any, criterion: Any, optimizer: Any, seed: Any) -> None:
             )
     if optimizer is not None and not isinstance(getattr(optimizer, "param_groups", None), list):
         raise TypeError(f"compare: optimizer must have param_groups, got {_kind(optimizer)}")
-    if isinstance(optimizer, LBFGS) and getattr(criterion, "reduction", "") == "none":
+    if isinstance(optimizer, LBFGS) and getattr(criterion, "reduction", None) == "none":
         raise ValueError("compare: LBFGS needs one loss, and reduction 'none' gives an array")
     if seed is not None:
         check_seed("compare", seed)

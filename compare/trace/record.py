@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 def cotangent(criterion: Any, loss: Any, draw: Draw) -> np.ndarray | None:
     """∂L/∂loss where the loss is not the L that is differentiated: with reduction "none"."""
-    return draw(np.shape(loss)) if getattr(criterion, "reduction", "") == "none" else None
+    return draw(np.shape(loss)) if getattr(criterion, "reduction", None) == "none" else None
 
 
 def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> list[Tensor]:

@@ -81,7 +81,7 @@ def torch_step(run: Run, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = N
     parameters = dict(net.named_parameters())
     tensors = {"x": given, "y": y} | parameters
     before = {name: _array(tensor) for name, tensor in tensors.items()}
-    net.zero_grad(set_to_none=True)
+    net.zero_grad()
     hooks = _Hooks(net)
     try:
         prediction = net(given)
@@ -104,7 +104,7 @@ def torch_step(run: Run, x: torch.Tensor, y: torch.Tensor, draw: Draw | None = N
         rows.append(Tensor("d_x", "backward", _array(given.grad)))
 
     def closure() -> torch.Tensor:
-        net.zero_grad(set_to_none=True)
+        net.zero_grad()
         loss = criterion(net(x), y)
         loss.backward()
         if run.clip is not None:

@@ -36,7 +36,7 @@ def update_rows(run: Run, closure: Callable | None, named: Named, array: Callabl
     if isinstance(run.optimizer, LBFGS):
         run.optimizer.step(closure)
         kept = lbfgs_state(run.optimizer)
-        rows += [Tensor(name, "updated", array(value)) for name, value in kept.items()]
+        rows = [Tensor(name, "updated", array(value)) for name, value in kept.items()]
     else:
         run.optimizer.step()
     return rows + [Tensor(f"updated.{n}", "updated", array(v)) for n, (v, _) in named().items()]

@@ -1,5 +1,6 @@
 """What is allowed: never less than the true rounding error, and not much more."""
 
+import copy
 from collections import defaultdict
 from functools import partial
 
@@ -403,3 +404,27 @@ def test_twins_are_used_up_by_the_bounds_alone():
 def test_the_numbers_are_as_they_were(name):
     rtol = RTOL_OF_DRAWS if name == "drawing" else RTOL
     unchanged("propagation", name, PROPAGATED[name](), rtol)
+
+
+def test_a_step_of_lbfgs_starts_where_the_last_has_left_it():
+    """From the state that the optimizer had before the step, and the errors of its parameters."""
+    net = torch_ref.modules.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).double()
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=2)
+    bounds = Bounds(Run(net, torch.nn.MSELoss(), optimizer), np.dtype(np.float32))
+    x, y = (torch.tensor(np.random.default_rng(n).normal(size=(6, n))) for n in (3, 2))
+    names = list(bounds.errors)
+    for _ in range(2):
+        before = copy.deepcopy(optimizer.state_dict()["state"])
+        errors = dict(bounds.errors)
+        bounds.step(x, y)
+        found = bounds.lbfgs.state["state"]
+        assert found.keys() == before.keys()
+        for k, kept in before.items():
+            assert found[k].keys() == kept.keys()
+            assert all(str(found[k][name]) == str(kept[name]) for name in kept)
+        for name, p in net.named_parameters():
+            np.testing.assert_array_equal(bounds.lbfgs.errors[name], errors[name])
+            assert bounds.errors[name].shape == tuple(p.shape)
+            np.testing.assert_array_equal(bounds.errors[name], bounds.bounds[f"updated.{name}"])
+            assert (bounds.errors[name] > 0).all()
+        assert list(bounds.errors) == names

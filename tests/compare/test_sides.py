@@ -585,10 +585,10 @@ def test_torchs_side_goes_on_from_where_manual_stands():
         net, criterion, x, y = linear(4, 4), nn.MSELoss(), *data()
         optimizer = kind(net.parameters(), lr=0.1, **options)
         own = Run(net, criterion, optimizer)
-        side = torch_run(own, None, "cpu")
+        side = torch_run(own, None, "cpu", torch.float32)
         before = copy.deepcopy(side.optimizer.state_dict())
         manual_step(own, x, y)
-        go_on(side, own, torch.float32)
+        go_on(side, own)
         assert side.net.weight.dtype == torch.float32
         assert torch.equal(side.net.weight.detach(), torch.tensor(net.weight.data).float())
         state = side.optimizer.state_dict()["state"]

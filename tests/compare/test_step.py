@@ -10,8 +10,9 @@ import torch
 
 from compare import EquivalenceError, assert_equivalent, compare
 from compare.cases import cases
+from compare.judge import COLUMNS
 from compare.propagation import Bounds
-from compare.sides import manual_run
+from compare.sides import manual_run, torch_run
 from compare.step import Sides, paired
 from compare.trace import Run, Tensor
 from manual import nn, optim
@@ -448,11 +449,11 @@ def named(*rows):
 
 
 def test_rows_are_paired_in_torchs_order_with_manuals_own_in_place():
-    mine = [tensor(name) for name in ("0", "a", "a2", "c (changed)", "b (end)", "c", "c2")]
+    mine = [tensor(name) for name in ("0", "a", "a2", "c (changed)", "b (end to end)", "c", "c2")]
     theirs = [tensor(name, 2.0) for name in ("a", "b", "c", "d")]
     pairs = list(paired(named(*mine), named(*theirs)))
     names = [(a or b).name for a, b in pairs]
-    assert names == ["0", "a", "a2", "b", "b (end)", "c", "c2", "c (changed)", "d"]
+    assert names == ["0", "a", "a2", "b", "b (end to end)", "c", "c2", "c (changed)", "d"]
     for a, b in pairs:
         name = (a or b).name
         assert (a is not None, b is not None) == (name not in "bd", name in "abcd"), name
@@ -474,9 +475,9 @@ def sides_of(net, criterion, x, y, oracle=False, **others):
     return Sides(own, None, x.dtype, "cpu", 0, oracle)
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.LBFGS])
-def test_every_side_goes_on_from_where_manual_stands(kind):
-    *given, x, y, optimizer = small(np.float32, kind, lr=0.1)
+@pytest.mark.parametrize(("kind", "options"), [(optim.SGD, {}), (optim.LBFGS, {"max_iter": 2})])
+def test_every_side_goes_on_from_where_manual_stands(kind, options):
+    *given, x, y, optimizer = small(np.float32, kind, lr=0.1, **options)
     sides = sides_of(*given, x, y, oracle=True, optimizer=optimizer)
     own = sides.own
     for step in (1, 2, 3):
@@ -543,6 +544,7 @@ def test_what_only_the_whole_step_shows_has_its_reason(only):
         "the roundings of every layer, one after the other, through the whole step"
     )
     assert comparison.failures.iloc[0].allowed > 0
+    assert list(comparison.failures.step) == [1]
 
 
 def test_l_bfgs_has_rows_of_the_whole_step_and_their_reason():
@@ -582,12 +584,18 @@ def test_where_rounding_decides_on_l_bfgs_s_way_its_rows_are_vacuous(monkeypatch
 
     def spoilt(self, closure):
         step(self, closure)
-        self.param_groups[0]["params"][0].data[0, 0] = np.nan
+        self.param_groups[0]["params"][0].data[0, 0] = values.pop(0)
+        del self._states[0]["prev_flat_grad"]
 
     monkeypatch.setattr(optim.LBFGS, "step", spoilt)
-    comparison = compare(*given, optimizer=optimizer)
-    row = comparison.frame.set_index("name").loc["updated.0.weight"]
-    assert (row.verdict, row.blame) == ("nonfinite", "manual")
+    values = [5.0, np.nan]
+    for verdict, blame in (("vacuous", None), ("nonfinite", "manual")):
+        comparison = compare(*given, optimizer=optimizer, oracle=False)
+        frame = comparison.frame.set_index("name")
+        row = frame.loc["updated.0.weight"]
+        assert (row.verdict, row.blame) == (verdict, blame)
+        row = frame.loc["state.prev_flat_grad"]
+        assert (row.manual, row.verdict, row.allowed) == ("nothing", "vacuous", np.inf)
 
 
 def test_a_wrong_step_of_l_bfgs_is_asked_about_without_the_oracle_too(monkeypatch):
@@ -654,7 +662,8 @@ def test_nobody_but_manuals_copies_sees_what_is_given():
     sides = sides_of(net, Greedy(), x, y)
     rows, raised = sides.step(x, y, draw)
     assert raised == []
-    assert [row["name"] for row in rows if row["verdict"] != "ok"] == ["y (changed)"]
+    [row] = [row for row in rows if row["verdict"] != "ok"]
+    assert (row["name"], row["blame"]) == ("y (changed)", "manual")
     np.testing.assert_array_equal(x, kept[0])
     np.testing.assert_array_equal(y, kept[1])
 
@@ -664,3 +673,190 @@ class Greedy(nn.MSELoss):
         loss = super().forward(prediction, target)
         target += 1
         return loss
+
+
+# Layer by layer: what becomes of one row.
+
+
+def rows_of(net, x, y, criterion=None, given=None, draw=draw):
+    own, built = manual_run(net, given, criterion or nn.MSELoss(), None, None, None)
+    sides = Sides(own, built, x.dtype, "cpu", 0, False)
+    rows, raised = sides.step(x, y, draw)
+    assert raised == []
+    return sides, {row["name"]: row for row in rows}
+
+
+def verdicts(rows):
+    return {name: row["verdict"] for name, row in rows.items()}
+
+
+def test_what_could_not_have_failed_is_vacuous_and_no_failure():
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    sides, rows = rows_of(nn.ReLU(), x, x + 1)
+    expected = {"x": "ok", "activation": "vacuous", "loss": "ok", "d_activation": "ok"}
+    assert verdicts(rows) == expected | {"d_x": "ok"}
+    assert sides.whole
+    sides, rows = rows_of(nn.ReLU(), x, x)
+    expected |= {"d_activation": "vacuous", "d_x": "vacuous"}
+    assert verdicts(rows) == expected
+    assert sides.whole
+    _, rows = rows_of(nn.Sequential(nn.ReLU(), nn.Tanh()), x - 2.5, x)
+    assert set(verdicts(rows).values()) == {"ok"}
+
+
+class NoBias(nn.Linear):
+    """Its backward forgets one gradient."""
+
+    def backward_parameters(self, dy):
+        super().backward_parameters(dy)
+        self.bias.grad = None
+
+
+def test_a_gradient_that_one_side_alone_has_is_missing_and_manuals_mistake():
+    net = NoBias(2, 3, dtype=np.float64, generator=np.random.default_rng(0))
+    x, y = np.array([[1.0, -2.0], [0.5, 3.0]]), np.ones((2, 3))
+    sides, rows = rows_of(net, x, y)
+    assert verdicts(rows) == dict.fromkeys(rows, "ok") | {"grad.bias": "missing"}
+    found = rows["grad.bias"]
+    assert (found["manual"], found["torch"], found["blame"]) == ("nothing", "it", "manual")
+    assert not sides.whole
+    assert len(sides.step(x, y, draw)[0]) == len(rows)  # none of them twice
+
+
+def test_what_torch_changes_and_must_not_is_torchs_mistake():
+    class Own(nn.Tanh):
+        def __init__(self):
+            self.spare = nn.Parameter(np.ones(2))
+
+    class TorchOwn(torch.nn.Tanh):
+        def __init__(self):
+            super().__init__()
+            self.spare = torch.nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.spare += 1
+            return super().forward(x)
+
+    x = np.array([[1.0, -2.0]])
+    _, rows = rows_of(Own(), x, 0 * x, given=TorchOwn())
+    row = rows["spare (changed)"]
+    assert (row["manual"], row["torch"]) == (1.0, 2.0)
+    assert (row["verdict"], row["blame"]) == ("mismatch", "torch")
+
+
+def test_every_row_has_every_column():
+    class Spare(nn.Tanh):
+        def __init__(self):
+            self.spare = nn.Parameter(np.ones(2))
+
+    class TorchSpare(torch.nn.Tanh):
+        def __init__(self):
+            super().__init__()
+            self.spare = torch.nn.Parameter(torch.ones(2))
+
+    x = np.array([[1.0, -2.0]])
+    _, rows = rows_of(Spare(), x, 0 * x, given=TorchSpare())
+    for row in rows.values():
+        assert list(row) == COLUMNS
+    nothing = rows["grad.spare"]
+    assert nothing["worst"] is None
+    assert nothing["blame"] is None
+    for name in ("max_abs", "max_rel", "max_ulp", "allowed", "used", "oracle"):
+        assert np.isnan(nothing[name]), name
+
+
+def test_the_witness_is_told_what_is_allowed_and_what_for_certain():
+    """A sum of 400 is allowed 6 √400 roundings; for certain, 400."""
+    told = []
+    net = nn.Linear(400, 1, dtype=np.float64, generator=np.random.default_rng(0))
+    x, y = np.random.default_rng(1).normal(size=(2, 400)), np.ones((2, 1))
+    sides = sides_of(net, nn.MSELoss(), x, y)
+    step = sides.testimony.step
+
+    def noting(before, exact, theirs, target, draw, judged, certain):
+        told.extend([{each.row["name"]: each.allowed for each in judged}, certain()])
+        step(before, exact, theirs, target, draw, judged, certain)
+
+    sides.testimony.step = noting
+    rows, _ = sides.step(x, y, draw)
+    allowed, certain = told
+    assert allowed.keys() == certain.keys() == {row["name"] for row in rows}
+    for row in rows:
+        assert np.broadcast_to(allowed[row["name"]], row["shape"])[row["worst"]] == row["allowed"]
+    share = certain["activation"] / allowed["activation"]
+    np.testing.assert_allclose(share, 400 / 120, rtol=0.02)  # and one for the bias
+
+
+# And the whole.
+
+
+class WrongAtFirst(nn.MSELoss):
+    """In the first of its forwards, which is layer by layer."""
+
+    forwards = 0
+
+    def forward(self, prediction, target):
+        self.forwards += 1
+        return super().forward(prediction, target) * (2 if self.forwards == 1 else 1)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_once_a_layer_has_failed_the_whole_is_not_judged(reduction, monkeypatch):
+    judged = []
+    step = Bounds.step
+    monkeypatch.setattr(Bounds, "step", lambda self, *given: judged.append(1) or step(self, *given))
+    net, _, x, y, optimizer = small(np.float64, lr=0.1)
+    sides = sides_of(net, WrongAtFirst(reduction=reduction), x, y, optimizer=optimizer)
+    for wrong in (["loss"], []):
+        rows, raised = sides.step(x, y, draw)
+        assert raised == []
+        assert [row["name"] for row in rows if row["verdict"] != "ok"] == wrong
+        assert not sides.whole
+        sides.go_on()
+    assert judged == []
+
+
+# What torch's side is given.
+
+
+def test_torch_computes_on_the_device_and_in_the_dtype_given(monkeypatch):
+    net, criterion, x, y = net_of(np.float32)
+    built = []
+
+    def noting(own, given, device, dtype):
+        built.append((device, dtype))
+        return torch_run(own, given, device, dtype)
+
+    monkeypatch.setattr("compare.step.torch_run", noting)
+    sides = Sides(Run(net, criterion), None, x.dtype, "meta", 0, False)
+    assert built == [("meta", torch.float32), ("cpu", torch.float64)]
+
+    def stopping(run, x, y, draw):
+        assert run is sides.theirs
+        raise KeyError(x.device.type, x.dtype, y.device.type, y.dtype)
+
+    monkeypatch.setattr("compare.step.torch_step", stopping)
+    with pytest.raises(KeyError) as caught:
+        sides.step(x, y, draw)
+    assert caught.value.args == ("meta", torch.float32, "meta", torch.float32)
+
+
+def test_where_torch_alone_raises_its_error_is_raised():
+    """And manual, which is asked whether it has a clearer one, has not made a step."""
+
+    class Broken(torch.nn.Linear):
+        def forward(self, x):
+            raise KeyError("torch's own")
+
+    net = nn.Linear(3, 2, dtype=np.float64, generator=np.random.default_rng(0))
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    x, y = np.ones((4, 3)), np.zeros((4, 2))
+    criterion = nn.MSELoss(reduction="none")
+    own, given = manual_run(net, Broken(3, 2), criterion, optimizer, None, None)
+    sides = Sides(own, given, x.dtype, "cpu", 0, False)
+    with pytest.raises(KeyError) as caught:
+        sides.step(x, y, draw)
+    assert str(caught.value) == '"torch\'s own"'
+    np.testing.assert_array_equal(own.net.weight.data, net.weight.data)
+    assert own.net.weight.grad is None

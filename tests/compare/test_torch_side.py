@@ -6,8 +6,9 @@ import torch
 
 import torch_ref
 from compare import compare
-from compare.trace import Run, torch_step
+from compare.trace import Run, torch_side, torch_step
 from manual import nn, optim
+from torch_ref import modules
 
 DTYPES = [np.float64, np.float32]
 
@@ -276,3 +277,72 @@ def test_what_passes_through_a_unit_is_recorded():
     for passage in passages.values():
         assert passage.dx.shape == passage.x.shape
         assert passage.dy.shape == passage.y.shape
+
+
+class Twice(torch.nn.Module):
+    def forward(self, x, other):
+        return x + 2 * other
+
+
+def test_a_part_may_take_more_than_one_input():
+    """Of a network that runs its parts by a forward of its own."""
+
+    class Own(modules.Sequential):
+        def forward(self, x):
+            return self[0](x, torch.ones_like(x))
+
+    x = torch.arange(6.0).reshape(2, 3)
+    rows = torch_step(Run(Own(Twice()), torch.nn.MSELoss()), x, x).rows
+    np.testing.assert_array_equal(rows["activation.0"].value, x.numpy() + 2)
+    np.testing.assert_array_equal(rows["d_activation.0"].value, np.full((2, 3), 4 / 6, np.float32))
+
+
+def test_what_a_residual_leaves_out_has_no_gradient():
+    class Lazy(modules.Residual):
+        def forward(self, x):
+            return 2 * x
+
+    x = torch.ones(2, 3)
+    net = modules.Sequential(Lazy(torch.nn.Tanh()))
+    names = list(torch_step(Run(net, torch.nn.MSELoss()), x, x).rows)
+    assert names == ["x", "activation.0", "loss", "d_activation.0", "d_x"]
+
+
+def test_a_gradient_of_the_last_step_is_not_kept_as_zeros():
+    class Once(torch.nn.Linear):
+        runs = 0
+
+        def forward(self, x):
+            self.runs += 1
+            return super().forward(x) if self.runs == 1 else 2 * x
+
+    run, x = Run(Once(3, 3), torch.nn.MSELoss()), torch.ones(2, 3)
+    first, second = (torch_step(run, x, x).rows for _ in range(2))
+    assert {"grad.weight", "grad.bias"} <= first.keys()
+    assert not {"grad.weight", "grad.bias"} & second.keys()
+
+
+def test_the_cotangent_goes_where_the_loss_is(monkeypatch):
+    """Onto its device, and into its dtype."""
+    seen = []
+
+    class Noting(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, loss):
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, dloss):
+            seen.append((dloss.device.type, dloss.dtype))
+            return dloss
+
+    class Criterion(torch.nn.MSELoss):
+        def forward(self, prediction, y):
+            return Noting.apply(super().forward(prediction, y))
+
+    # A device without numbers, which is everywhere.
+    monkeypatch.setattr(torch_side, "_array", lambda tensor: np.zeros(tensor.shape))
+    run = Run(torch.nn.Tanh(), Criterion(reduction="none"))
+    x = torch.ones(2, 3, dtype=torch.float64, device="meta")
+    torch_step(run, x, x, lambda shape: np.ones(shape, np.float32))
+    assert seen == [("meta", torch.float64)]

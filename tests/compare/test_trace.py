@@ -15,6 +15,7 @@ from compare.trace import (
     TorchStep,
     cotangent,
     layerwise_step,
+    lbfgs_state,
     manual_step,
     named_buffers,
     prediction_row,
@@ -78,6 +79,9 @@ def test_a_nested_residual_is_recorded_from_the_inside_out():
     assert [row.name for row in mine] == expected
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a.value, b.value, rtol=1e-12, err_msg=a.name)
+        stage = {"d": "backward", "grad": "backward", "updated": "updated"}
+        expected = stage.get(a.name.partition("_")[0].partition(".")[0], "forward")
+        assert (a.stage, b.stage) == (expected, expected), a.name
 
 
 def test_every_output_of_an_identity_in_a_residual_has_a_gradient_of_its_own():
@@ -709,6 +713,10 @@ def test_autograd_need_not_come_to_every_part():
     rest = ["d_activation.1", "grad.1.weight", "grad.1.bias"]
     assert names(Cut(), torch.nn.Linear(3, 3)) == forward + rest
     assert names(torch.nn.Tanh(), Cut()) == forward
+
+
+def test_l_bfgs_that_has_done_nothing_has_kept_nothing():
+    assert lbfgs_state(optim.LBFGS([nn.Parameter(np.ones(2))])) == {}
 
 
 def test_a_twin_that_returns_no_tensor_is_named_with_its_place():

@@ -1,6 +1,7 @@
 """`compare`: what it must accept, and above all what it must reject."""
 
 import copy
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -619,68 +620,63 @@ def _(criterion: Unknown) -> torch.nn.Module:
     raise NoTwin("no twin today")
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "text"),
-    [
-        ({"net": 3}, TypeError, "net must have a method 'forward', got a int"),
-        ({"net": nn.Linear}, TypeError, "net must have a method 'forward', got the class Linear"),
-        ({"net": Forward()}, TypeError, "net must have a method 'backward', got a Forward"),
-        ({"net": Both()}, TypeError, "net must have a method 'named_parameters', got a Both"),
-        (
-            {"net": NoArray()},
-            TypeError,
-            "the network's parameter 'weight' must have data (an ndarray) and grad, got a ndarray",
-        ),
-        ({"criterion": None}, TypeError, "criterion must have a method 'forward', got a NoneType"),
-        (
-            {"criterion": nn.MSELoss},
-            TypeError,
-            "criterion must have a method 'forward', got the class MSELoss",
-        ),
-        (
-            {"criterion": Forward()},
-            TypeError,
-            "criterion must have a method 'backward', got a Forward",
-        ),
-        (
-            {"optimizer": optim.SGD},
-            TypeError,
-            "optimizer must have param_groups, got the class SGD",
-        ),
-        ({"scheduler": 3}, ValueError, "the scheduler must be one of the given optimizer"),
-        ({"x": torch.ones(6, 5)}, TypeError, "x must be an ndarray, got a torch.Tensor"),
-        ({"x": np.ones((6, 5), int)}, TypeError, "x must be float32 or float64, got int64"),
-        (
-            {"x": np.ones((6, 5), np.float16)},
-            TypeError,
-            "x must be float32 or float64, got float16",
-        ),
-        (
-            {"x": np.ones((0, 5))},
-            ValueError,
-            "x has no elements (shape (0, 5)), so nothing can be judged",
-        ),
-        (
-            {"x": np.ones((6, 5), complex)},
-            TypeError,
-            "x must be an array of numbers, got complex128",
-        ),
-        ({"y": torch.ones(6, 4)}, TypeError, "y must be an ndarray, got a torch.Tensor"),
-        ({"y": None}, TypeError, "y must be an array of numbers, got object"),
-        ({"y": ["a"] * 6}, TypeError, "y must be an array of numbers, got <U1"),
-        ({"twin": nn.Tanh()}, TypeError, "twin must be a torch.nn.Module, got Tanh"),
-        ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
-        ({"seed": 1.5}, TypeError, "seed must be a whole number, got 1.5"),
-        ({"seed": "1"}, TypeError, "seed must be a whole number, got '1'"),
-        ({"allow_vacuous": None}, TypeError, "allow_vacuous must be a list of patterns, got None"),
-        ({"allow_vacuous": [3]}, TypeError, "allow_vacuous must be a list of patterns, got [3]"),
-    ],
-)
-def test_an_argument_of_another_kind_is_named(change, error, text):
+def refused(error, text, **change):
     given = dict(zip(("net", "criterion", "x", "y", "optimizer"), setting(), strict=True))
     with pytest.raises(error) as caught:
         compare(**given | change)
     assert str(caught.value) == f"compare: {text}"
+
+
+def test_a_network_of_another_kind_is_named():
+    must = "net must have a method"
+    refused(TypeError, f"{must} 'forward', got a int", net=3)
+    refused(TypeError, f"{must} 'forward', got the class Linear", net=nn.Linear)
+    refused(TypeError, f"{must} 'backward', got a Forward", net=Forward())
+    refused(TypeError, f"{must} 'named_parameters', got a Both", net=Both())
+    refused(
+        TypeError,
+        "the network's parameter 'weight' must have data (an ndarray) and grad, got a ndarray",
+        net=NoArray(),
+    )
+
+
+def test_a_criterion_of_another_kind_is_named():
+    must = "criterion must have a method"
+    refused(TypeError, f"{must} 'forward', got a NoneType", criterion=None)
+    refused(TypeError, f"{must} 'forward', got the class MSELoss", criterion=nn.MSELoss)
+    refused(TypeError, f"{must} 'backward', got a Forward", criterion=Forward())
+
+
+def test_an_input_or_target_of_another_kind_is_named():
+    for name, size in (("x", 5), ("y", 4)):
+        array = f"{name} must be an ndarray, got a torch.Tensor"
+        refused(TypeError, array, **{name: torch.ones(6, size)})
+        numbers = f"{name} must be an array of numbers, got"
+        refused(TypeError, f"{numbers} complex128", **{name: np.ones((6, size), complex)})
+        refused(TypeError, f"{numbers} object", **{name: None})
+        refused(TypeError, f"{numbers} <U1", **{name: ["a"] * 6})
+    floats = "x must be float32 or float64, got"
+    refused(TypeError, f"{floats} int64", x=np.ones((6, 5), int))
+    refused(TypeError, f"{floats} float16", x=np.ones((6, 5), np.float16))
+    nothing = "x has no elements (shape (0, 5)), so nothing can be judged"
+    refused(ValueError, nothing, x=np.ones((0, 5)))
+
+
+def test_an_option_of_another_kind_is_named():
+    refused(TypeError, "optimizer must have param_groups, got the class SGD", optimizer=optim.SGD)
+    refused(ValueError, "the scheduler must be one of the given optimizer", scheduler=3)
+    refused(TypeError, "twin must be a torch.nn.Module, got Tanh", twin=nn.Tanh())
+    refused(ValueError, "seed must be >= 0, got -1", seed=-1)
+    refused(TypeError, "seed must be a whole number, got 1.5", seed=1.5)
+    refused(TypeError, "seed must be a whole number, got '1'", seed="1")
+    patterns = "allow_vacuous must be a list of patterns, got"
+    refused(TypeError, f"{patterns} None", allow_vacuous=None)
+    refused(TypeError, f"{patterns} [3]", allow_vacuous=[3])
+
+
+def test_a_single_number_is_an_input():
+    net = nn.Linear(1, 1, dtype=np.float64, generator=np.random.default_rng(0))
+    assert compare(net, nn.MSELoss(), np.ones((1, 1)), np.zeros((1, 1)), oracle=False).passed
 
 
 def test_numbers_of_any_kind_are_a_target():
@@ -731,10 +727,14 @@ def test_seed_and_device_reach_the_sides_and_the_message(monkeypatch):
             seen.append(rest)
             super().__init__(own, given, *rest)
 
+        def go_on(self):
+            seen.append(self.steps)
+            super().go_on()
+
     monkeypatch.setattr(verdict, "Sides", Noting)
     comparison = run(*setting(), seed=7, oracle=False, allow_vacuous=["d_x"])
-    run(*setting(np.float32))
-    assert seen == [(np.float64, "cpu", 7, False), (np.float32, "cpu", 0, True)]
+    run(*setting(np.float32), steps=3)
+    assert seen == [(np.float64, "cpu", 7, False), (np.float32, "cpu", 0, True), 1, 2]
     assert comparison.context.startswith(f"seed 7, numpy {np.__version__}, torch ")
     assert " on cpu, " in comparison.context
     assert comparison.allow_vacuous == ("d_x",)
@@ -742,13 +742,28 @@ def test_seed_and_device_reach_the_sides_and_the_message(monkeypatch):
 
 
 def test_what_raised_stands_before_the_context(monkeypatch):
-    def raises(self, x):
+    def raises(self, *given):
         raise ValueError("not today")
 
     monkeypatch.setattr(nn.Sigmoid, "forward", raises)
+    monkeypatch.setattr(nn.MSELoss, "forward", raises)
     lines = run(*setting(), oracle=False).context.splitlines()
     assert lines[0] == "manual's forward of Sigmoid '1' raised ValueError: not today"
-    assert lines[-2].startswith("seed None, ")
+    assert lines[1] == "manual's loss raised ValueError: not today"
+    assert lines[2].startswith("seed None, ")
+
+
+def test_schedule_clip_and_reasons_reach_the_comparison():
+    *given, optimizer = setting()
+    scheduler = optim.ExponentialLR(optimizer, 0.9)
+    clip = partial(optim.clip_grad_value_, clip_value=0.1)
+    options = {"optimizer": optimizer, "scheduler": scheduler, "clip": clip, "oracle": False}
+    comparison = compare(*given, **options)
+    assert comparison.passed
+    names = list(comparison.frame["name"])
+    assert names[-1] == "lr.0"
+    assert "clipped.0.weight" in names
+    assert comparison.reasons.keys() == {(1, name) for name in names}
 
 
 @pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
