@@ -13,6 +13,7 @@ from compare.worked.places import Place
 from compare.worked.sheet import Sheet
 
 U = np.finfo(np.float64).eps / 2
+TINY = 1e-290  # what underflow takes
 OWN = 8  # roundings in the value of an activation, a loss or their slope: e^x, 1 + e, 1 / (1 + e) …
 
 
@@ -47,6 +48,7 @@ def _agree(sheet: Sheet, name: str, exact, manual, torch, bound) -> None:
     for side, value in (("manual", manual), ("autograd", torch)):
         if np.shape(value) != np.shape(exact):  # None, too
             raise DisagreementError(f"{sheet.path}: {side} has no {name} like the oracle's")
+    bound = 2 * bound + TINY
     off = np.maximum(np.abs(manual - exact), np.abs(torch - exact))
     good = off <= bound
     if not np.all(good):
@@ -95,13 +97,13 @@ class _Bounds:
                 w, b = np.abs(self.theta[f"{k}.weight"]), np.abs(self.theta.get(f"{k}.bias", 0))
                 # n products, n sums, and w and b rounded
                 own = (w.shape[1] + 3) * U * (a @ w.T + b)
-                self.rows[name] = 2 * (error @ w.T + own)
+                self.rows[name] = error @ w.T + own
             else:
                 # No slope is above 1. A softmax first takes the largest away.
                 reach = 2 * a.max(1, keepdims=True) if module == "softmax" else np.minimum(a, 50)
                 own = OWN * U * (np.abs(self.a[name]) * (1 + reach))
                 passed = error.sum(1, keepdims=True) if module == "softmax" else error
-                self.rows[name] = 2 * (passed + own)
+                self.rows[name] = passed + own
 
     def _loss(self) -> None:
         prediction = f"activation.{len(self.sheet.modules) - 1}"
@@ -121,33 +123,30 @@ class _Bounds:
             reach = np.abs(p).max(1, keepdims=True)
             slope = (e.sum(1, keepdims=True) + OWN * U * (1 + 2 * reach)) / n + 0 * p
             terms = (2 * reach + np.log(p.shape[1])) / n + 0 * p
-        self.rows[f"d_{prediction}"] = 2 * slope
+        self.rows[f"d_{prediction}"] = slope
         own = (p.size + OWN) * U * terms.sum()
         if loss.endswith("squared_error"):
             own += factor * (OWN * U * size * np.abs(p - y) + e**2 + (U * size) ** 2).sum()
-        self.rows["loss"] = np.array(2 * ((np.abs(d) * e).sum() + own))
+        self.rows["loss"] = np.array((np.abs(d) * e).sum() + own)
 
     def _backward(self, d: np.ndarray, error: np.ndarray, rows: dict, until: int | None = None):
         """The bounds of every gradient before d, the gradient of module until's output."""
         last = len(self.sheet.modules) - 1 if until is None else until
         for k in range(last, -1, -1):
             before, module = self._input(k), self.sheet.modules[k]
-            a, e = np.abs(self.a[before]), self.rows_of(before)
+            a, e = np.abs(self.a[before]), self.rows[before]
             size = np.abs(d)
             if module == "linear":
                 w = self.theta[f"{k}.weight"]
                 n, m = len(d), len(w)
-                rows[f"grad.{k}.weight"] = 2 * (error.T @ a + size.T @ e + (n + 3) * U * size.T @ a)
-                rows[f"grad.{k}.bias"] = 2 * (error + (n + 3) * U * size).sum(0)
-                error = 2 * (error @ np.abs(w) + (m + 3) * U * size @ np.abs(w))
+                rows[f"grad.{k}.weight"] = error.T @ a + size.T @ e + (n + 3) * U * size.T @ a
+                rows[f"grad.{k}.bias"] = (error + (n + 3) * U * size).sum(0)
+                error = error @ np.abs(w) + (m + 3) * U * size @ np.abs(w)
                 d = d @ w
             else:
                 y = self.a[f"activation.{k}"]
                 d, error = self._through(module, self.a[before], y, d, error, e)
             rows[f"d_{before}"] = error
-
-    def rows_of(self, name: str) -> np.ndarray:
-        return self.rows[name]
 
     def _through(self, module, z, y, d, error, e) -> tuple[np.ndarray, np.ndarray]:
         """(the gradient before an activation, how far off it may be)."""
@@ -156,14 +155,14 @@ class _Bounds:
             size = np.abs(d).max(1, keepdims=True)
             own = OWN * U * size * (1 + 2 * np.abs(z).max(1, keepdims=True)) * z.shape[1]
             bent = 4 * size * e.sum(1, keepdims=True)
-            return y * inner, 2 * (error + error.max(1, keepdims=True) + bent + own)
+            return y * inner, error + error.max(1, keepdims=True) + bent + own
         slope = SLOPES[module](z, y)
         # Neither slope nor bend of any is above 1; at a kink the slope may be that of either side.
         bent = np.abs(d) * e
         if module in ("relu", "leaky_relu"):
             bent = np.abs(d) * (np.abs(z) <= e) * (z != 0)
         own = OWN * U * np.abs(d) * (1 + np.minimum(np.abs(z), 50))
-        return d * slope, 2 * (np.abs(slope) * error + bent + own)
+        return d * slope, np.abs(slope) * error + bent + own
 
     def _update(self) -> None:
         step = self.sheet.step
@@ -177,7 +176,7 @@ class _Bounds:
                 slope = 1e-8 / (np.maximum(np.abs(g) - error, 0) + 1e-8) ** 2
                 g, error = g / (np.abs(g) + 1e-8), np.minimum(slope * error + OWN * U, 2)
             own = OWN * U * (np.abs(theta) + lr * np.abs(g))
-            self.rows[f"updated.{name}"] = 2 * (lr * error + own)
+            self.rows[f"updated.{name}"] = lr * error + own
 
 
 SLOPES = {

@@ -23,15 +23,17 @@ class Figure(NamedTuple):
 @dataclass(frozen=True)
 class Claim:
     """What a sheet claims. name: the sheet's own. stage: the table it stands in. printed: the
-    digits as written, or the formula's text. value: what these say. remark: the sheet's note on
-    it. correction: the formula that the sheet's note puts in its place."""
+    digits as written, or the formula's text. value: what these say. label: the name, with the
+    stage where it stands in several. note: the sheet's, on what is wrong with it. correction: the
+    formula that is right."""
 
     name: str
     place: Place
     stage: str
     printed: str
     value: Decimal | Formula
-    remark: str = ""
+    label: str = ""
+    note: str = ""
     correction: Formula | None = None
 
 

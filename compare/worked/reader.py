@@ -1,6 +1,7 @@
 """The tables of a TOML file checked, key by key, and made into what a `Sheet` holds."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -139,15 +140,12 @@ class _Reader:
     def matrix(self, key: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
         """Numbers in lists of lists; None in the shape is any length from 1 to MOST_ROWS."""
         n, *inner = shape
-        what = "number" if not inner else f"list of {inner[0]} numbers"
-        wanted = (
-            f"{n} {what}{'s' if n > 1 and not inner else ''}" if n else f"a {what} for each row"
-        )
-        wanted = wanted.replace("list of", "lists of") if n and n > 1 else wanted
+        rows = "a list" if n is None else f"{n} lists" if n > 1 else "1 list"
+        wanted = f"{rows} of {inner[0]} numbers" if inner else f"{n} numbers"
         if not isinstance(value, list):
-            raise self.fail(key, f"expected a list of {wanted}, got {quoted(value)}")
+            raise self.fail(key, f"expected a list: {wanted}; got {quoted(value)}")
         if len(value) != n if n else not 1 <= len(value) <= MOST_ROWS:
-            bounds = f", 1 to {MOST_ROWS} rows" if n is None else ""
+            bounds = f" for each of 1 to {MOST_ROWS} rows" if n is None else ""
             raise self.fail(key, f"expected {wanted}{bounds}; got {len(value)}")
         if inner:
             rows = [self.matrix(f"{key}[{i}]", row, tuple(inner)) for i, row in enumerate(value)]
@@ -231,6 +229,7 @@ class _Reader:
     def claims(self, tables: dict, names: dict, shapes: dict, modules: tuple) -> tuple:
         listed = self.table("claims", tables["claims"], STAGES, ())
         notes, corrections = (self.texts(tables, name) for name in ("notes", "corrections"))
+        counts = Counter(name for t in listed.values() if isinstance(t, dict) for name in t)
         found = []
         for stage, table in listed.items():
             key = f"claims.{stage}"
@@ -242,7 +241,8 @@ class _Reader:
                 if corrected is not None:
                     where = f"corrections.{stage}.{name}"
                     corrected = self.at(where, formula, corrected, names, shapes)
-                found.append(Claim(*claim, note or "", corrected))
+                label = name if counts[name] == 1 else f"{name} ({stage})"
+                found.append(Claim(*claim, label, note or "", corrected))
         if not 0 < len(found) <= MOST_CLAIMS:
             raise self.fail("claims", f"expected 1 to {MOST_CLAIMS} claims, got {len(found)}")
         for table, left in (("notes", notes), ("corrections", corrections)):
