@@ -1,0 +1,74 @@
+"""What may have happened where a figure is wrong."""
+
+from decimal import Decimal
+
+from compare.worked.claims import Claim
+from compare.worked.figures import as_printed, right, unit
+from compare.worked.formula import Formula
+
+FACTORS = {
+    Decimal(-1): "the sign is wrong",
+    Decimal(2): "twice the exact value",
+    Decimal("0.5"): "half the exact value",
+    Decimal(-2): "twice the exact value, and the sign is wrong",
+    Decimal("-0.5"): "half the exact value, and the sign is wrong",
+    Decimal(10): "ten times the exact value",
+    Decimal("0.1"): "a tenth of the exact value",
+}
+
+
+def hint(
+    claim: Claim,
+    value: Decimal,
+    exact: Decimal,
+    start: Decimal | None = None,
+    carried: Decimal | None = None,
+    same: str = "",
+) -> str:
+    """value: what is claimed. start: the value before the update, of an updated parameter.
+    carried: what the sheet's earlier figures give. same: a claim before it with the same figure."""
+    number = not isinstance(claim.value, Formula)
+    for factor, words in FACTORS.items():
+        wanted = exact * factor
+        near = right(claim, wanted) if number else abs(value - wanted) <= abs(wanted) * 10**-9
+        if near and exact and (not number or _tells(claim, exact, wanted)):
+            return words
+    if start is not None and exact != start:
+        if right(claim, start) == "exact":
+            return "the value before the update"
+        if right(claim, 2 * start - exact, exact - start):
+            return "the sign of the change is wrong"
+    if same:
+        return f"the figure of {same}"
+    for other in (exact, carried):
+        if number and other is not None:
+            text = as_printed(other, claim)
+            if words := _misprint(claim.printed, text):
+                return words
+    return ""
+
+
+def _tells(claim: Claim, exact: Decimal, wanted: Decimal) -> bool:
+    """Whether the figure has places enough to tell the two apart."""
+    return abs(wanted - exact) > 8 * unit(claim.printed)
+
+
+def _misprint(printed: str, right_one: str) -> str:
+    """One digit that is another, or two that have changed places."""
+    if len(printed) != len(right_one) or sum(c.isdigit() for c in printed) < 3:
+        return ""
+    different = [k for k, (a, b) in enumerate(zip(printed, right_one, strict=True)) if a != b]
+    if len(different) == 1 and printed[different[0]].isdigit():
+        return f"one digit is not that of {right_one}"
+    if len(different) == 2:
+        i, j = different
+        if printed[i] == right_one[j] and printed[j] == right_one[i]:
+            return f"two digits of {right_one} have changed places"
+    return ""
+
+
+def invisible(claim: Claim, exact: Decimal, start: Decimal | None) -> str:
+    """What a right figure of an updated parameter does not show."""
+    if start is None or exact == start or right(claim, start) != "exact":
+        return ""
+    return "too few places to show the update: the old value prints alike"

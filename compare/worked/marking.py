@@ -1,0 +1,247 @@
+"""Each claim of a sheet marked as printed, the way a careful teacher does.
+
+exact      the exact value rounds to the printed one
+rounding   within two units of the last printed place, or within 0.5 % of the exact value (for an
+           updated parameter: of its change)
+follows    wrong, but what the sheet's own earlier figures give: an error carried forward
+wrong      anything else
+
+A formula is `exact` or `wrong`, by its value; a statement is `exact` where it holds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from compare.worked import agreement, decimals
+from compare.worked.agreement import DisagreementError
+from compare.worked.carry import Carried
+from compare.worked.claims import Claim
+from compare.worked.errors import Problem, SheetError
+from compare.worked.exact import Exact
+from compare.worked.figures import EXACT, FORMULA, as_printed, gives, right
+from compare.worked.formula import Formula
+from compare.worked.hints import hint, invisible
+from compare.worked.places import Place
+from compare.worked.sheet import Sheet
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A claim with its mark. exact: the exact value, rounded once. follows: the slips (or, with
+    none, the rounded figures) that a "follows" carries forward. carried: what the sheet's own
+    earlier figures give, where the claim is not right. hint: what may have happened; "" where
+    nothing shows. should: the exact value with two places more than printed. claimed: the number
+    that is claimed."""
+
+    claim: Claim
+    exact: float
+    mark: str
+    follows: tuple[str, ...] = ()
+    carried: float | None = None
+    hint: str = ""
+    should: str = ""
+    claimed: float = 1.0
+
+
+@dataclass(frozen=True)
+class Marking:
+    """A sheet with its marks. claims: in causal order. exact: row → float64 array, every number
+    of the step."""
+
+    sheet: Sheet
+    claims: list[Marked]
+    exact: dict[str, np.ndarray] = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Nothing is wrong."""
+        return all(marked.mark != "wrong" for marked in self.claims)
+
+    @property
+    def verdict(self) -> str:
+        wrong = [m for m in self.claims if m.mark == "wrong"]
+        text = f"{len(self.claims) - len(wrong)} of {len(self.claims)} right"
+        if wrong:
+            first = wrong[0]
+            text += f"; first slip: {first.claim.label}, printed {first.claim.printed}"
+            if first.claim.stage == "statement":
+                return f"{text}, does not hold"
+            text += f", exact {first.should}"
+        return text
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each claim."""
+        return pd.DataFrame(
+            [
+                {
+                    "sheet": str(self.sheet.path),
+                    "stage": m.claim.stage,
+                    "name": m.claim.name,
+                    "place": str(m.claim.place),
+                    "printed": m.claim.printed,
+                    "exact": m.exact,
+                    "mark": m.mark,
+                    "follows": ", ".join(m.follows),
+                    "carried": m.carried,
+                    "hint": m.hint,
+                }
+                for m in self.claims
+            ]
+        )
+
+
+def mark(sheet: Sheet) -> Marking:
+    """Mark a sheet. Raises `DisagreementError` where manual, autograd and the oracle do not agree
+    on what is right, and `SheetError` for a formula that has no value."""
+    try:
+        exact = Exact(sheet)
+        places = {p for claim in sheet.claims for p in _derivatives(claim)}
+        agreement.check(sheet, exact, sorted(places, key=str))
+    except ArithmeticError as error:
+        if isinstance(error, DisagreementError):
+            raise
+        reason = "a number of the step is too large, or not defined, as the logarithm of 0"
+        raise DisagreementError(
+            f"{sheet.path}: the oracle has no finite value: {reason}"
+        ) from error
+    found: list[Marked] = []
+    order = _order(sheet)
+    for claim in sorted(sheet.claims, key=lambda claim: order(claim.place)):
+        try:
+            found.append(_marked(sheet, exact, claim, found))
+        except Problem as problem:
+            key = f"claims.{claim.stage}.{claim.name}"
+            raise SheetError(sheet.path, key, str(problem)) from None
+    rows = {name: decimals.floats(value) for name, value in exact.rows.items()}
+    return Marking(sheet, found, rows)
+
+
+def _derivatives(claim: Claim) -> list[Place]:
+    """The derivatives that a claim needs."""
+    found, left = [], [claim.place]
+    for formula in (claim.value, claim.correction):
+        left += formula.places if isinstance(formula, Formula) else []
+    while left:
+        place = left.pop()
+        found += [place] if place.row == "derivative" else []
+        left += place.formula.places if place.formula is not None else []
+    return found
+
+
+def _order(sheet: Sheet) -> Callable[[Place], tuple]:
+    """Where a place comes in the computation; what is not in order among itself is as on the
+    sheet."""
+    last = len(sheet.modules)
+
+    def of(place: Place) -> tuple:
+        row = place.row
+        if place.formula is not None:
+            return (9,) if row == "statement" else max((*map(of, place.formula.places), (0,)))
+        if row == "derivative":
+            local = place.of.row != "loss" and of(place.of)[1] - of(place.by)[1] <= 1
+            return (2, not local, *_backwards(f"d_{place.by.row}", last))
+        head, _, rest = row.partition(".")
+        if head in ("x", "y", "loss") or head.isdigit():
+            return (1, last + 1) if head == "loss" else (1, int(head) if head.isdigit() else 0)
+        if head == "activation":
+            return (1, int(rest) + 1)
+        if head == "updated":
+            return (4, *_backwards(rest, last))
+        return (3, *_backwards(row, last))
+
+    return of
+
+
+def _backwards(row: str, last: int) -> tuple[int, int]:
+    """d_activation.2, then grad.2.bias, then grad.2.weight, which is made from it."""
+    parts = row.removeprefix("d_").removeprefix("grad.").split(".")
+    if parts[0] in ("x", "activation"):
+        return last - (int(parts[1]) if parts[0] == "activation" else -1), 0
+    return last - int(parts[0]), 1 if parts[1] == "bias" else 2
+
+
+def _marked(sheet: Sheet, exact: Exact, claim: Claim, before: list[Marked]) -> Marked:
+    value, start = exact.value(claim.place), None
+    if claim.place.row.startswith("updated."):
+        start = sheet.given[claim.place.row.removeprefix("updated.")][claim.place.index]
+    with decimals.many_digits():
+        if claim.stage == "statement":
+            return Marked(claim, float(value), "exact" if value else "wrong")
+        should = as_printed(value, claim, 2)
+        if isinstance(claim.value, Formula):
+            claimed = claim.value.value(exact.value)
+            mark, words = "exact", ""
+            if abs(claimed - value) > FORMULA * abs(value) + EXACT:
+                mark, words = "wrong", hint(claim, claimed, value)
+            return Marked(claim, float(value), mark, (), None, words, should, float(claimed))
+        claimed = float(claim.value)
+        mark = right(claim, value, None if start is None else value - start)
+        if mark:
+            words = invisible(claim, value, start)
+            return Marked(claim, float(value), mark, (), None, words, should, claimed)
+        follows, carried = _carried(sheet, claim, before, start)
+        words = ""
+        if not follows:
+            given = None if carried is None else Decimal(repr(carried))
+            words = hint(claim, claim.value, value, start, given, _same(claim, before))
+        mark = "follows" if follows else "wrong"
+        return Marked(claim, float(value), mark, follows, carried, words, should, claimed)
+
+
+def _same(claim: Claim, before: list[Marked]) -> str:
+    """The first claim before it, of something else, with the same figure of three digits or more;
+    "" without."""
+    if sum(c.isdigit() for c in claim.printed) < 3:
+        return ""
+    alike = (m.claim for m in before if m.claim.printed == claim.printed)
+    return next((c.label for c in alike if c.place != claim.place), "")
+
+
+def _carried(
+    sheet: Sheet, claim: Claim, before: list[Marked], start: Decimal | None
+) -> tuple[tuple[str, ...], float | None]:
+    """(the slips or rounded figures that it follows from, the value that these give); without any
+    (), and the value that the figures printed before it give.
+
+    A person computes on with the figures as printed, or keeps all digits and has only the slips in
+    them; takes a slope from an activation's output or input, and ∂L/∂z from ∂L/∂b or not. What
+    carries no slip, only roundings, must give the printed digits.
+    """
+    earlier = [m for m in before if m.claim.place != claim.place and m.claim.stage != "statement"]
+    slips = [m for m in earlier if m.mark == "wrong"]
+    names = {m.claim.label for m in slips}
+    printed = None
+    for chosen, from_output, bias in product((earlier, slips), (True, False), (False, True)):
+        value = partial(_value, sheet, claim.place, from_output=from_output, bias=bias)
+        given = value(chosen)
+        if given is None:
+            continue
+        printed = given if printed is None else printed
+        decimal = Decimal(repr(given))
+        exactly, change = gives(claim, decimal), None if start is None else decimal - start
+        if not exactly and not right(claim, decimal, change):
+            continue
+        used = [m for m in chosen if value([o for o in chosen if o is not m]) != given]
+        passed_on = [n for m in used for n in (m.claim.label, *m.follows) if n in names]
+        if passed_on or (exactly and used):
+            return tuple(dict.fromkeys(passed_on or [m.claim.label for m in used])), given
+    return (), printed
+
+
+def _value(
+    sheet: Sheet, place: Place, figures: list[Marked], from_output: bool, bias: bool
+) -> float | None:
+    """What these figures give for a place; None where that is no number."""
+    try:
+        step = Carried(sheet, {m.claim.place: m.claimed for m in figures}, from_output, bias)
+        found = step.value(place)
+    except (Problem, OverflowError):
+        return None
+    return found if np.isfinite(found) else None
