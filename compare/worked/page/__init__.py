@@ -60,16 +60,20 @@ def render(markings: list) -> str:
     """The page as text. Whatever comes from a sheet is escaped, and no script but the page's own
     may run: the page forbids it by the script's hash."""
     style, script = _file("page.css"), _file("page.js")
-    return _environment().get_template("page.html").render(
-        pages=[_page(marking) for marking in markings],
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        glyphs=GLYPHS,
-        phases=PHASES,
-        number=number,
-        as_printed=as_printed,
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            pages=[_page(marking) for marking in markings],
+            style=style,
+            script=script,
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+            glyphs=GLYPHS,
+            phases=PHASES,
+            number=number,
+            as_printed=as_printed,
+        )
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from compare.worked.page.figures import as_printed, like
+from compare.worked.page.figures import as_printed
 from compare.worked.page.network import Network, pretty
 
 GLYPHS = {"exact": "✓", "rounding": "≈", "follows": "↳", "wrong": "✗"}
@@ -58,10 +58,10 @@ class Claims:
             place=str(claim.place),
             printed=as_printed(claim.printed),
             mark=marked.mark,
-            right=like(claim.printed, marked.exact) if wrong else "",
+            right=as_printed(marked.should) if wrong else "",
             exact=marked.exact,
             follows=", ".join(pretty(name) for name in marked.follows),
-            hint=marked.hint,
+            hint="; ".join(text for text in (marked.hint, claim.note) if text),
             step=self._step(claim.place),
             row=_row(claim.place),
         )
@@ -69,8 +69,10 @@ class Claims:
     def _name(self, claim) -> str:
         """The sheet's own name is kept; a place is written as it is in the drawing."""
         if claim.place.row in ("formula", "statement"):
-            return claim.name
-        return self.net.symbol(claim.place, claim.name if claim.name in self.net.sheet.names else "")
+            return claim.label or claim.name
+        return self.net.symbol(
+            claim.place, claim.name if claim.name in self.net.sheet.names else ""
+        )
 
     def _step(self, place) -> int:
         """Of a derivative: where the derivatives in what is below the line are made."""

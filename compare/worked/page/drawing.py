@@ -11,7 +11,7 @@ from compare.worked.page.claims import Claims
 from compare.worked.page.figures import moved, number
 from compare.worked.page.network import Column, Network, key
 
-NODES, EDGES = 60, 120  # the most nodes, and weights between two columns, that are drawn
+NODES, EDGES = 60, 64  # the most nodes, and weights between two columns, that are drawn
 DENSE = 24  # with more weights than that between two columns each has one line, and no name
 # Widths in font sizes, of a wide sans serif.
 NARROW_SIGNS = dict.fromkeys(". ,·|[]()'₁₂₃₄₅₆₇₈₉₀¹²³⁴⁵⁶⁷⁸⁹⁰⁻", 0.42) | dict.fromkeys(". ", 0.33)
@@ -49,8 +49,8 @@ class Text:
     off: int | None = None
     mark: str = ""  # of the claim about it, where it is wrong or follows
     row: int | None = None
-    kind: str = "side"  # side, value, name
-    anchor: str = "middle"
+    kind: str = "side"  # side; value: in a node or in the box of the loss
+    width: float = 0
 
 
 @dataclass(frozen=True)
@@ -312,9 +312,9 @@ class _Draughtsman:
     # What is drawn.
 
     def _text(self, x, y, label, text, place, on, off=None, **more) -> None:
-        mark = self._marked(place)
+        mark, width = self._marked(place), round(self._full(label, text, place), 1)
         self.drawing.texts.append(
-            Text(round(x, 1), round(y, 1), label, text, place, on, off, mark, **more)
+            Text(round(x, 1), round(y, 1), label, text, place, on, off, mark, width=width, **more)
         )
 
     def _nodes(self) -> None:
@@ -393,7 +393,8 @@ class _Draughtsman:
             return
         text, on = number(net.value("loss")), self.plan["loss"]
         r, last = size.radius, net.columns[-1]
-        w = max(2 * r, self._width(text, size.value) + 16)
+        badge = " ✗" if self._marked("loss") else ""
+        w = max(2 * r, self._width(text + badge, size.value) + 16)
         back = self.plan.get(f"d_activation.{last.last}")
         self.drawing.loss_lit = (on,) if back is None else (on, back)
         if size is WIDE:
@@ -401,11 +402,11 @@ class _Draughtsman:
             y = self.height / 2 + (self.above[-1] - self.below[-1]) / 2
             for i in range(last.size):
                 x1, y1 = self.x[-1], self._y(last, i)
-                length = ((x - w / 2 - x1) ** 2 + (y - y1) ** 2) ** 0.5
-                ends = (x1 + (x - w / 2 - x1) * r / length, y1 + (y - y1) * r / length, x - w / 2, y)
-                self.drawing.edges.append(
-                    Edge(*(round(v, 1) for v in ends), self.drawing.loss_lit)
-                )
+                dx, dy = x - w / 2 - x1, y - y1
+                share = r / (dx**2 + dy**2) ** 0.5
+                ends = (x1 + dx * share, y1 + dy * share, x - w / 2, y)
+                edge = Edge(*(round(v, 1) for v in ends), self.drawing.loss_lit)
+                self.drawing.edges.append(edge)
         else:
             x = min(self.x[-1], self.drawing.width - w / 2 - 2)
             y = self.drawing.height + r + 6

@@ -1,9 +1,11 @@
 """How a number is written on the page: few digits, a true minus sign, powers of ten as such."""
 
 import math
+import re
 from decimal import Decimal
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NOTHING = 1e-30  # what is smaller is what a difference of equal numbers leaves
 SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -13,9 +15,11 @@ def number(value: float, digits: int = 3) -> str:
     value = float(value)
     if not math.isfinite(value):
         return "undefined" if math.isnan(value) else _sign("-∞" if value < 0 else "∞")
+    if abs(value) < NOTHING:
+        return "0"
     short = f"{value:.4g}"
-    if float(short) == value and (value == 0 or 1e-4 <= abs(value) < 1e6):
-        return _sign(f"{Decimal(short):f}") if value else "0"
+    if float(short) == value and 1e-4 <= abs(value) < 1e6:
+        return _sign(f"{Decimal(short):f}")
     if 0.99 < abs(value) < 1 - 1e-12:
         return places(value, 1 - math.floor(math.log10(1 - abs(value))))
     if 99.95 <= abs(value) < 1e6:
@@ -47,28 +51,12 @@ def moved(value: float, before: float) -> str:
     return number(value) if count < 1 else places(value, min(count, 15))
 
 
-def like(printed: str, value: float) -> str:
-    """The exact value in the form of a printed one, but never to fewer than three significant
-    digits. What is printed need not be a number: a formula has no form to follow."""
-    try:
-        form = Decimal(printed)
-    except ArithmeticError:
-        return number(value)
-    if not math.isfinite(value) or not form.is_finite():
-        return number(value)
-    if "e" in printed.lower():
-        return power(value, max(3, len(form.as_tuple().digits)))
-    count = max(0, -form.as_tuple().exponent)
-    if value and (abs(value) < 1e-4 or abs(value) >= 1e6) and count < 6:
-        return power(value)
-    needed = 2 - math.floor(math.log10(abs(value))) if value else 0
-    whole = float(value).is_integer()
-    return places(value, max(count, 0 if whole else min(needed, 15)))
-
-
 def as_printed(text: str) -> str:
-    """A figure of the sheet, digit for digit, with a true minus sign where it has one."""
-    return _sign(text)
+    """A figure of a sheet, digit for digit, with a true minus sign; a power of ten as such."""
+    found = re.fullmatch(r"([+-]?[0-9.]+)[eE]([+-]?[0-9]+)", text)
+    if found is None:
+        return _sign(text)
+    return f"{_sign(found[1])}·10{str(int(found[2])).translate(SUPERSCRIPT)}"
 
 
 def factor(text: str) -> str:

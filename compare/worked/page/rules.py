@@ -73,14 +73,14 @@ ACTIVATIONS = {
     ),
     "leaky_relu": Activation(
         f"a = z where z > 0, else {LEAK} z",
-        lambda z: _side(z, "z", f"{LEAK} z"),
+        lambda z: _side(z, number(z), f"{LEAK} × {factor(number(z))}"),
         f"1 where z > 0, else {LEAK}",
         lambda a, z: _side(z, "1", str(LEAK)),
         lambda z: 1.0 if z > 0 else LEAK,
     ),
     "elu": Activation(
         "a = z where z > 0, else exp(z) − 1",
-        lambda z: _side(z, "z", f"exp({number(z)}) − 1"),
+        lambda z: _side(z, number(z), f"exp({number(z)}) − 1"),
         "1 where z > 0, else exp(z)",
         lambda a, z: _side(z, "1", f"exp({number(z)})"),
         lambda z: 1.0 if z > 0 else math.exp(z),

@@ -9,6 +9,7 @@ from compare.worked.page.figures import factor, moved, number, product, total
 from compare.worked.page.network import Column, Network, key
 from compare.worked.page.rules import ACTIVATIONS, LOSSES, SOFTMAX, softmax
 
+FEW = 12  # lines of a step, and those the sheet speaks of, where the rest is in tables
 PATHS = 2  # a derivative is written out from the loss on where no more paths lead there
 
 
@@ -31,6 +32,7 @@ class Step:
     rule: str
     lines: list[Line] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)  # claims about no line of these
+    left_out: int = 0  # lines
 
 
 def plan(net: Network) -> dict[str, int]:
@@ -70,9 +72,12 @@ def steps(net: Network, claims: Claims, row: int, writes: bool) -> list[Step]:
                 made.append(_linear_back(net, column, row))
     if any(name.startswith("updated.") for name in net.exact):
         made.append(_update(net))
-    for number_, step in enumerate(made):
+    for position, step in enumerate(made):
         step.lines = [_heard(line, claims, writes) for line in step.lines]
-        step.said = claims.at_step(number_, row, {line.place for line in step.lines})
+        step.said = claims.at_step(position, row, {line.place for line in step.lines})
+        if not writes:
+            kept = [line for n, line in enumerate(step.lines) if n < FEW or line.said]
+            step.left_out, step.lines = len(step.lines) - len(kept), kept
     return made
 
 
@@ -356,4 +361,3 @@ def _indices(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     if len(shape) == 2:
         return [(i, j) for i in range(shape[0]) for j in range(shape[1])]
     return [(i,) for i in range(shape[0])]
-
