@@ -1,6 +1,8 @@
 """Sheets for the page: one with every kind of mark, one with several rows and hostile names, one
 with several outputs, one without a step, one too large to draw, and small ones of everything."""
 
+from itertools import pairwise
+
 import numpy as np
 
 HOMEWORK = """
@@ -148,7 +150,7 @@ def random(layers, activations, loss, rows=1, seed=0, lr=0.1, extra="") -> str:
 
     parameters = "".join(
         f"[[network.parameters]]\nweight = {numbers(b, a)}\nbias = {numbers(b)}\n"
-        for a, b in zip(layers, layers[1:], strict=False)
+        for a, b in pairwise(layers)
     )
     y = np.round(generator.uniform(0.1, 0.9, (rows, layers[-1])), 2).tolist()
     if loss == "cross_entropy":
