@@ -53,6 +53,7 @@ class Claims:
     def _said(self, marked) -> Said:
         claim = marked.claim
         wrong = marked.mark in ("wrong", "follows")
+        follows = ", ".join(map(pretty, marked.follows)) or "the sheet's rounded figures"
         return Said(
             name=self._name(claim),
             place=str(claim.place),
@@ -60,7 +61,7 @@ class Claims:
             mark=marked.mark,
             right=as_printed(marked.should) if wrong else "",
             exact=marked.exact,
-            follows=", ".join(pretty(name) for name in marked.follows),
+            follows=follows if marked.mark == "follows" else "",
             hint="; ".join(text for text in (marked.hint, claim.note) if text),
             step=self._step(claim.place),
             row=_row(claim.place),

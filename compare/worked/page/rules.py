@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compare.worked.page.figures import factor, number, product
+from compare.worked.page.figures import factor, number, places, product
 
 LEAK = 0.01  # of leaky_relu, as in torch
 
@@ -128,7 +128,12 @@ class Loss:
 
 
 def _difference(p: float, t: float) -> str:
-    return f"({number(t)} − {factor(number(p))})"
+    """With as many digits as give the difference three."""
+    near = abs(t - p) and 2 - math.floor(math.log10(abs(t - p)))
+    short = number(p)
+    count = min(max(near, len(short.partition(".")[2])), 15)
+    digits = short if float(f"{p:.4g}") == p or near <= 3 else places(p, count)
+    return f"({number(t)} − {factor(digits)})"
 
 
 def _squares(scale: float, before: str):

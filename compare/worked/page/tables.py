@@ -46,6 +46,8 @@ def tables(net: Network, claims: Claims, plan: dict[str, int], rows: range) -> l
     made = []
     for row in rows:
         made += [_nodes(net, column, row, cell) for column in net.columns]
+    if "loss" in net.exact:
+        made.append(Table("The loss", [net.loss], ["of all rows"], [[cell("loss", ())]]))
     for column in net.columns[1:]:
         if column.linear is not None:
             made += _parameters(net, column, cell)
@@ -53,16 +55,15 @@ def tables(net: Network, claims: Claims, plan: dict[str, int], rows: range) -> l
 
 
 def _nodes(net: Network, column, row: int, cell) -> Table:
-    k, index = column.last, "xaz"
-    loss = net.loss
+    k, loss = column.last, net.loss
     if column.number == 0:
         kinds = [("x", "x"), (f"∂{loss}/∂x", "d_x")]
         title = "Input"
     else:
-        kinds = [(index[1], f"activation.{k}"), (f"∂{loss}/∂a", f"d_activation.{k}")]
+        kinds = [("a", f"activation.{k}"), (f"∂{loss}/∂a", f"d_activation.{k}")]
         if column.act is not None and column.linear is not None:
             z = column.linear
-            kinds.insert(0, (index[2], f"activation.{z}"))
+            kinds.insert(0, ("z", f"activation.{z}"))
             kinds.append((f"∂{loss}/∂z", f"d_activation.{z}"))
         title = f"Layer {column.number}"
     kinds = [(head, name) for head, name in kinds if name in net.exact]

@@ -175,4 +175,4 @@ lr = {lr}
 """
 
 
-LARGE = random((8, 40, 20, 3), ("relu", "tanh", "identity"), "cross_entropy", rows=2)
+LARGE = random((2, 30, 1, 30), ("relu", "tanh", "identity"), "cross_entropy", rows=2)

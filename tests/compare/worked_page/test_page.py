@@ -331,7 +331,7 @@ def test_without_script(opened, browser):
 def test_too_large_to_draw(opened):
     browser = opened("large")
     stage = browser.find_element("css selector", ".sheet:not([hidden]) .stage")
-    assert "71 nodes are too many to draw (at most 60)" in stage.text
+    assert "63 nodes are too many to draw (at most 60)" in stage.text
     assert stage.find_elements("css selector", "svg") == []
 
 
