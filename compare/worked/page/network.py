@@ -162,6 +162,6 @@ class Network:
 
 
 def pretty(name: str) -> str:
-    """w1 → w₁; any other name as it is."""
-    found = re.fullmatch(r"([^\W\d_])([0-9]+)", name)
-    return found[1] + found[2].translate(SUBSCRIPT) if found else name
+    """w1 → w₁, w1 (updated) → w₁ (updated); any other name as it is."""
+    found = re.fullmatch(r"([^\W\d_])([0-9]+)( \(.*\))?", name)
+    return found[1] + found[2].translate(SUBSCRIPT) + (found[3] or "") if found else name

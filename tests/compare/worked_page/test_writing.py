@@ -185,8 +185,8 @@ def test_nothing_in_a_drawing_overlaps(layers, narrow):
 
 
 def test_names():
-    assert [pretty(n) for n in ("w1", "b12", "β3", "ab1", "w_1", "w1a", "out")] == [
-        "w₁", "b₁₂", "β₃", "ab1", "w_1", "w1a", "out",
+    assert [pretty(n) for n in ("w1", "b12", "β3", "ab1", "w_1", "w1a", "out", "w7 (a)")] == [
+        "w₁", "b₁₂", "β₃", "ab1", "w_1", "w1a", "out", "w₇ (a)",
     ]  # fmt: skip
 
 
