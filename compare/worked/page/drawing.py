@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from compare.worked.page.claims import Claims
-from compare.worked.page.figures import moved, number
+from compare.worked.page.figures import moved, number, places
 from compare.worked.page.network import Column, Network, key
 
 NODES, EDGES = 60, 64  # the most nodes, and weights between two columns, that are drawn
@@ -33,7 +33,7 @@ class Size:
 
 WIDE = Size("wide", 760, 33, 13, 16, 210)
 NARROW = Size("narrow", 358, 27, 11.5, 13, 150)
-NARROWER = Size("narrow", 358, 25, 11, 12, 150)  # four columns or more
+NARROWER = Size("narrow", 358, 25, 10.5, 12, 150)
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Edge:
 
 @dataclass
 class Drawing:
+    """One that is only a little too wide shrinks to fit; a wider one is moved sideways."""
+
     size: Size
     width: float = 0
     height: float = 0
@@ -80,6 +82,10 @@ class Drawing:
     texts: list[Text] = field(default_factory=list)
     loss: tuple[float, float, float, float] | None = None  # a box: x, y, width, height
     loss_lit: tuple[int, ...] = ()
+
+    @property
+    def shrinks(self) -> bool:
+        return self.width <= 1.15 * self.size.width
 
 
 def too_large(net: Network) -> str:
@@ -93,13 +99,19 @@ def too_large(net: Network) -> str:
 
 
 def draw(net: Network, claims: Claims, plan: dict[str, int], rows: range, narrow: bool) -> Drawing:
-    """The drawing for the observations `rows`, which share all but the figures in the nodes."""
-    size = (NARROWER if len(net.columns) > 3 else NARROW) if narrow else WIDE
-    return _Draughtsman(net, claims, plan, rows, size).drawing
+    """The drawing for the observations `rows`, which share all but the figures in the nodes. The
+    narrow one leaves out names that are not the sheet's own where they would make it too wide."""
+    tries = ((NARROW, True), (NARROW, False), (NARROWER, False)) if narrow else ((WIDE, True),)
+    drawings = (_Draughtsman(net, claims, plan, rows, *how).drawing for how in tries)
+    for drawing in drawings:
+        if drawing.width <= drawing.size.width:
+            break
+    return drawing
 
 
 class _Draughtsman:
-    def __init__(self, net, claims, plan, rows, size) -> None:
+    def __init__(self, net, claims, plan, rows, size, names) -> None:
+        self.names = names  # of weights, though they are not the sheet's own
         self.net, self.plan, self.rows, self.size = net, plan, rows, size
         self.bad = {s.place: s.mark for s in claims.all if s.mark in ("wrong", "follows")}
         self.line = round(size.font * 1.3)
@@ -154,8 +166,7 @@ class _Draughtsman:
         return labels
 
     def _weight_name(self, k: int, i: int, j: int) -> str:
-        """Where there is little room, only the sheet's own."""
-        if self.size is NARROWER and key(f"{k}.weight", (i, j)) not in self.net.names:
+        if not self.names and key(f"{k}.weight", (i, j)) not in self.net.names:
             return ""
         return self.net.weight(k, i, j)
 
@@ -173,13 +184,13 @@ class _Draughtsman:
         last, first = f"d_activation.{column.last}", f"d_activation.{column.linear}"
         if column.number == 0:
             last, first = "d_x", ""
+        if column is net.columns[-1] and net.targets is not None:
+            below.append((net.target(row, i), number(net.targets[row][i]), "y", (row, i)))
         if last in self.plan and last in net.exact:
             letter = "x" if column.number == 0 else "a"
             below.append((f"∂{letter}", number(net.value(last, row, i)), last, (row, i)))
         if column.act is not None and column.linear is not None and first in self.plan:
             below.append(("∂z", number(net.value(first, row, i)), first, (row, i)))
-        if column is net.columns[-1] and net.targets is not None:
-            below.append((net.target(row, i), number(net.targets[row][i]), "y", (row, i)))
         return above, below
 
     def _bias_states(self, column: Column, i: int) -> list[tuple]:
@@ -276,8 +287,9 @@ class _Draughtsman:
 
     def _place_labels(self, labels: list[list[dict]]) -> bool:
         """Give every label of an edge its place; False where one finds none."""
+        last: list[Box] = []  # the labels of the gap before, which may reach over the column
         for gap, (before, column) in zip(labels, pairwise(self.net.columns), strict=True):
-            taken = self._node_boxes(before) + self._node_boxes(column)
+            taken = self._node_boxes(before) + self._node_boxes(column) + last
             x1, x2 = self.x[before.number], self.x[column.number]
             # All in one column of labels where that is possible.
             for share in (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7):
@@ -298,6 +310,7 @@ class _Draughtsman:
                         return False
                     entry["box"] = box
                     taken.append(box)
+            last = [entry["box"] for entry in gap]
         return True
 
     def _rise(self, entry: dict, before: Column, column: Column) -> float:
@@ -336,7 +349,7 @@ class _Draughtsman:
                 for row in self.rows:
                     module = -1 if column.number == 0 else column.last
                     name = net.node(module, row, i)
-                    value = number(net.value(row_name, row, i))
+                    value = _brief(net.value(row_name, row, i))
                     self._text(
                         x, y + 0.36 * size.value + 4, name, value, key(row_name, (row, i)),
                         self.plan[row_name], row=row, kind="value",
@@ -422,6 +435,12 @@ def _in_turn(states: list[tuple]) -> list[tuple]:
         (0, "" if line == 0 else label, text, place, on, end)
         for (line, label, text, place, on, _), end in zip(states, ends, strict=True)
     ]
+
+
+def _brief(value: float) -> str:
+    """In a node: −0.999980 is −1.00 there."""
+    text = number(value)
+    return places(value, 2) if len(text) > 7 and abs(value) > 0.99 and "·" not in text else text
 
 
 def _touch(a: Box, b: Box) -> bool:

@@ -151,7 +151,8 @@ def _activations(net: Network, column: Column, row: int) -> Step:
     z = [net.source(k, row, i) for i in range(column.size)]
     for i in range(column.size):
         figures = softmax(z, i) if name == "softmax" else ACTIVATIONS[name].forward(z[i])
-        symbol = f"σ({net.node(k - 1, row, i)})" if name == "sigmoid" else ""
+        z_name = net.node(k - 1, row, i)
+        symbol = {"sigmoid": f"σ({z_name})", "identity": z_name}.get(name, "")
         place = f"activation.{k}"
         parts = [part for part in (symbol, figures) if part]
         value = net.value(place, row, i)
