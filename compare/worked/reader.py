@@ -203,7 +203,7 @@ class _Reader:
         if count > MOST_PARAMETERS:
             expected = f"expected at most {MOST_PARAMETERS:,} weights and biases"
             raise self.fail("network.parameters", f"{expected}, got {count:,}")
-        rows, *widths = (shapes["x"][0], *(s[1] for r, s in shapes.items() if "activation." in r))
+        rows, *widths = (shapes["x"][0], *(s[1] for r, s in shapes.items() if r.startswith("activation.")))
         # every number is moved up and down, and what follows computed anew; an e^x is 50 products
         work = rows * (count + sum(widths)) * (count + 50 * sum(widths))
         if work > MOST_WORK:
