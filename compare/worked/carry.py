@@ -41,6 +41,7 @@ class Carried:
             if sheet.loss:
                 self._backward()
             if sheet.step:
+                self.rows["lr"] = np.array(float(sheet.step.lr))
                 self._update()
 
     def value(self, place: Place) -> float:

@@ -72,3 +72,8 @@ def number(value: Any) -> Figure:
     if len(value.value.as_tuple().digits) > MOST_DIGITS:
         raise Problem(f"expected at most {MOST_DIGITS} digits, got {value.text[:60]}")
     return value
+
+
+def number_text(value: float) -> str:
+    """A number that is no claim, in a few digits."""
+    return f"{value:.6g}"

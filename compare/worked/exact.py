@@ -55,6 +55,8 @@ class Exact:
                 return self._derivative(place.of, place.by)
             if place.formula is not None:
                 return place.formula.value(self.value)
+            if place.row == "lr":
+                return self.sheet.step.lr
             row = self.rows.get(place.row)
             return Decimal((self.given[place.row] if row is None else row)[place.index])
 

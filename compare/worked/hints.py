@@ -1,9 +1,10 @@
 """What may have happened where a figure is wrong."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from compare.worked.claims import Claim
-from compare.worked.figures import as_printed, right, unit
+from compare.worked.figures import UNITS, right, unit
 from compare.worked.formula import Formula
 
 FACTORS = {
@@ -22,35 +23,28 @@ def hint(
     value: Decimal,
     exact: Decimal,
     start: Decimal | None = None,
-    carried: Decimal | None = None,
+    others: Sequence[str] = (),
     same: str = "",
 ) -> str:
-    """value: what is claimed. start: the value before the update, of an updated parameter.
-    carried: what the sheet's earlier figures give. same: a claim before it with the same figure."""
-    number = not isinstance(claim.value, Formula)
+    """value: what is claimed. start: the value before the update, of an updated parameter. others:
+    figures that may have been meant. same: a claim before it with the same figure."""
+    if isinstance(claim.value, Formula):
+        off = Decimal("1e-9") * abs(exact)
+    else:
+        off = UNITS * unit(claim.printed)
     for factor, words in FACTORS.items():
         wanted = exact * factor
-        near = right(claim, wanted) if number else abs(value - wanted) <= abs(wanted) * 10**-9
-        if near and exact and (not number or _tells(claim, exact, wanted)):
+        # The figure must have places enough to tell this from the exact value.
+        if abs(value - wanted) <= off < abs(wanted - exact) / 4:
             return words
-    if start is not None and exact != start:
-        if right(claim, start) == "exact":
+    if start is not None and off < abs(exact - start) / 4:
+        if abs(value - start) <= off:
             return "the value before the update"
-        if right(claim, 2 * start - exact, exact - start):
+        if abs(value - (2 * start - exact)) <= off:
             return "the sign of the change is wrong"
     if same:
         return f"the figure of {same}"
-    for other in (exact, carried):
-        if number and other is not None:
-            text = as_printed(other, claim)
-            if words := _misprint(claim.printed, text):
-                return words
-    return ""
-
-
-def _tells(claim: Claim, exact: Decimal, wanted: Decimal) -> bool:
-    """Whether the figure has places enough to tell the two apart."""
-    return abs(wanted - exact) > 8 * unit(claim.printed)
+    return next(filter(None, (_misprint(claim.printed, other) for other in others)), "")
 
 
 def _misprint(printed: str, right_one: str) -> str:

@@ -11,9 +11,10 @@ A formula is `exact` or `wrong`, by its value; a statement is `exact` where it h
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,10 @@ import pandas as pd
 from compare.worked import agreement, decimals
 from compare.worked.agreement import DisagreementError
 from compare.worked.carry import Carried
-from compare.worked.claims import Claim
+from compare.worked.claims import Claim, number_text
 from compare.worked.errors import Problem, SheetError
 from compare.worked.exact import Exact
-from compare.worked.figures import EXACT, FORMULA, as_printed, gives, right
+from compare.worked.figures import EXACT, FORMULA, as_printed, gives, right, rounded, unit
 from compare.worked.formula import Formula
 from compare.worked.hints import hint, invisible
 from compare.worked.places import Place
@@ -69,32 +70,36 @@ class Marking:
         text = f"{len(self.claims) - len(wrong)} of {len(self.claims)} right"
         if wrong:
             first = wrong[0]
-            text += f"; first slip: {first.claim.label}, printed {first.claim.printed}"
-            if first.claim.stage == "statement":
-                return f"{text}, does not hold"
-            text += f", exact {first.should}"
+            text += f"; first slip: {first.claim.label} = {first.claim.printed}"
+            if isinstance(first.claim.value, Formula):
+                text += f" gives {number_text(first.claimed)}"
+            text += f", {first.should} is exact" if first.should else ", does not hold"
         return text
 
     @property
+    def records(self) -> list[dict[str, Any]]:
+        """A record for each claim."""
+        return [
+            {
+                "sheet": str(self.sheet.path),
+                "title": self.sheet.title,
+                "stage": m.claim.stage,
+                "name": m.claim.name,
+                "place": str(m.claim.place),
+                "printed": m.claim.printed,
+                "claimed": m.claimed,
+                "exact": m.exact,
+                "mark": m.mark,
+                "follows": ", ".join(m.follows),
+                "carried": m.carried,
+                "hint": m.hint,
+            }
+            for m in self.claims
+        ]
+
+    @property
     def frame(self) -> pd.DataFrame:
-        """A row for each claim."""
-        return pd.DataFrame(
-            [
-                {
-                    "sheet": str(self.sheet.path),
-                    "stage": m.claim.stage,
-                    "name": m.claim.name,
-                    "place": str(m.claim.place),
-                    "printed": m.claim.printed,
-                    "exact": m.exact,
-                    "mark": m.mark,
-                    "follows": ", ".join(m.follows),
-                    "carried": m.carried,
-                    "hint": m.hint,
-                }
-                for m in self.claims
-            ]
-        )
+        return pd.DataFrame(self.records)
 
 
 def mark(sheet: Sheet) -> Marking:
@@ -119,8 +124,25 @@ def mark(sheet: Sheet) -> Marking:
         except Problem as problem:
             key = f"claims.{claim.stage}.{claim.name}"
             raise SheetError(sheet.path, key, str(problem)) from None
+    for claim in sheet.claims:
+        _prove(sheet, exact, claim)
     rows = {name: decimals.floats(value) for name, value in exact.rows.items()}
     return Marking(sheet, found, rows)
+
+
+def _prove(sheet: Sheet, exact: Exact, claim: Claim) -> None:
+    """A correction must be right itself."""
+    if claim.correction is None:
+        return
+    key = f"corrections.{claim.stage}.{claim.name}"
+    try:
+        value = exact.value(Place("formula", formula=claim.correction))
+        wanted = Decimal(1) if claim.stage == "statement" else exact.value(claim.place)
+    except Problem as problem:
+        raise SheetError(sheet.path, key, str(problem)) from None
+    if abs(value - wanted) > FORMULA * abs(wanted) + EXACT:
+        found = f"it gives {number_text(float(value))}, and {number_text(float(wanted))} is exact"
+        raise SheetError(sheet.path, key, f"expected a right formula: {found}")
 
 
 def _derivatives(claim: Claim) -> list[Place]:
@@ -148,7 +170,7 @@ def _order(sheet: Sheet) -> Callable[[Place], tuple]:
             local = place.of.row != "loss" and of(place.of)[1] - of(place.by)[1] <= 1
             return (2, not local, *_backwards(f"d_{place.by.row}", last))
         head, _, rest = row.partition(".")
-        if head in ("x", "y", "loss") or head.isdigit():
+        if head in ("x", "y", "lr", "loss") or head.isdigit():
             return (1, last + 1) if head == "loss" else (1, int(head) if head.isdigit() else 0)
         if head == "activation":
             return (1, int(rest) + 1)
@@ -189,10 +211,22 @@ def _marked(sheet: Sheet, exact: Exact, claim: Claim, before: list[Marked]) -> M
         follows, carried = _carried(sheet, claim, before, start)
         words = ""
         if not follows:
-            given = None if carried is None else Decimal(repr(carried))
-            words = hint(claim, claim.value, value, start, given, _same(claim, before))
+            others = _others(claim, value, carried, before)
+            words = hint(claim, claim.value, value, start, others, _same(claim, before))
         mark = "follows" if follows else "wrong"
         return Marked(claim, float(value), mark, follows, carried, words, should, claimed)
+
+
+def _others(claim: Claim, exact: Decimal, carried: float | None, before: list[Marked]) -> list[str]:
+    """The figures that may have been meant: other claims of the same place, what earlier ones
+    give, the exact one."""
+    found = [m.claim.printed for m in before if m.claim.place == claim.place and m.mark != "wrong"]
+    if carried is not None:
+        given = Decimal(repr(carried))
+        one = unit(claim.printed)
+        found += [as_printed(given, claim)]
+        found += [as_printed(rounded(given, one, ROUND_DOWN), claim)] if one else []
+    return [*found, as_printed(exact, claim)]
 
 
 def _same(claim: Claim, before: list[Marked]) -> str:
@@ -228,11 +262,24 @@ def _carried(
         exactly, change = gives(claim, decimal), None if start is None else decimal - start
         if not exactly and not right(claim, decimal, change):
             continue
-        used = [m for m in chosen if value([o for o in chosen if o is not m]) != given]
+        used = _used(chosen, lambda left, value=value, given=given: value(left) == given)
         passed_on = [n for m in used for n in (m.claim.label, *m.follows) if n in names]
         if passed_on or (exactly and used):
             return tuple(dict.fromkeys(passed_on or [m.claim.label for m in used])), given
     return (), printed
+
+
+def _used(figures: list[Marked], unchanged: Callable[[list[Marked]], bool]) -> list[Marked]:
+    """Those without which the result is another; unchanged(rest) says whether it is the same.
+    Halves are left out at once: most figures of a sheet do not touch a result."""
+
+    def among(part: list[Marked]) -> list[Marked]:
+        if not part or unchanged([m for m in figures if not any(m is o for o in part)]):
+            return []
+        half = len(part) // 2
+        return part if not half else among(part[:half]) + among(part[half:])
+
+    return among(figures)
 
 
 def _value(

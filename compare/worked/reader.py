@@ -13,7 +13,7 @@ from compare.worked import decimals
 from compare.worked.claims import Claim, Step, number
 from compare.worked.errors import Problem, SheetError, one_of, quoted, shown
 from compare.worked.formula import Formula, formula
-from compare.worked.places import Place, place
+from compare.worked.places import PLACE, Place, place
 
 ACTIVATIONS = (
     *("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "arctan"),
@@ -31,8 +31,8 @@ MOST_LAYERS = 20
 MOST_WIDTH = 200
 MOST_PARAMETERS = 2_000
 MOST_ROWS = 100
-MOST_ACTIVATIONS = 2_000  # numbers in the outputs of all modules together
-MOST_CLAIMS = 1_000
+MOST_CLAIMS = 500
+MOST_WORK = 20_000_000  # multiplications, or nearly: some ten seconds
 MOST_TEXT = 2_000  # characters of a text
 
 
@@ -203,10 +203,12 @@ class _Reader:
         if count > MOST_PARAMETERS:
             expected = f"expected at most {MOST_PARAMETERS:,} weights and biases"
             raise self.fail("network.parameters", f"{expected}, got {count:,}")
-        count = sum(math.prod(s) for row, s in shapes.items() if row.startswith("activation."))
-        if count > MOST_ACTIVATIONS:
-            expected = f"expected at most {MOST_ACTIVATIONS:,} activations over all rows"
-            raise self.fail("data.x", f"{expected}, got {count:,}")
+        rows, *widths = (shapes["x"][0], *(s[1] for r, s in shapes.items() if r.startswith("activation.")))
+        # every number is moved up and down, and what follows computed anew; an e^x is 50 products
+        work = rows * (count + sum(widths)) * (count + 50 * sum(widths))
+        if work > MOST_WORK:
+            expected = "expected a smaller network or fewer rows, as can be worked by hand"
+            raise self.fail("network.layers", f"{expected}; got {count:,} parameters, {rows} rows")
 
     def names(self, value: Any, shapes: dict[str, tuple]) -> dict[str, Place]:
         if not isinstance(value, dict):
@@ -288,6 +290,7 @@ def shapes_of(
         shapes["loss"] = ()
         shapes |= backward | {f"grad.{k}": shape for k, shape in parameters.items()}
     if step:
+        shapes["lr"] = ()
         shapes |= {f"updated.{k}": shape for k, shape in parameters.items()}
     return shapes
 
@@ -329,7 +332,7 @@ def _meaning(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple])
 
 def _plain(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) -> bool:
     """Whether it names a place and is no expression."""
-    return text in names or (text.partition("[")[0].strip() in shapes and text.count("[") <= 1)
+    return text in names or bool(PLACE.match(text) and text.partition("[")[0] in shapes)
 
 
 def _derivative(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) -> Place:
