@@ -25,6 +25,11 @@ class Said:
     row: int | None  # the observation, where it is about one
 
     @property
+    def struck(self) -> bool:
+        """A wrong figure is struck through; a formula could not be read then."""
+        return self.mark == "wrong" and len(self.printed) <= 14
+
+    @property
     def glyph(self) -> str:
         return GLYPHS[self.mark]
 
@@ -68,25 +73,34 @@ class Claims:
         )
 
     def _name(self, claim) -> str:
-        """The sheet's own name is kept; a place is written as it is in the drawing."""
-        if claim.place.row in ("formula", "statement"):
-            return claim.label or claim.name
-        return self.net.symbol(
-            claim.place, claim.name if claim.name in self.net.sheet.names else ""
-        )
+        """The sheet's own name is kept, with ∂E/∂ or "updated" where it names the parameter; a
+        place is written as it is in the drawing."""
+        name, place = claim.name, claim.place
+        own = name in self.net.sheet.names
+        if place.formula is None:
+            if own and place.row != "derivative" and "∂" not in name:
+                return self.net.symbol(place, name)
+            if "[" in name or name == str(place) or (" / " in name and not own):
+                return self.net.symbol(place)
+        return pretty(claim.label or name)
 
     def _step(self, place) -> int:
-        """Of a derivative: where the derivatives in what is below the line are made."""
-        last = max(self.plan.values())
+        """Where the last of what it needs is made; of a derivative, where the derivatives in what
+        is below the line are."""
+        if place.formula is not None:
+            return max(map(self._step, place.formula.places), default=0)
         if place.row != "derivative":
-            return self.plan.get(place.row, last)
+            return self.plan[place.row]
         by = place.by.row
         made = f"d_{by}" if by == "x" or by.startswith("activation.") else f"grad.{by}"
-        return self.plan.get(made, self.plan.get(place.of.row, last))
+        return self.plan.get(made, self.plan[place.of.row])
 
 
 def _row(place) -> int | None:
     """The observation that a place belongs to; None for all of them."""
     if place.row == "derivative":
         return _row(place.of)
+    if place.formula is not None:
+        rows = set(map(_row, place.formula.places)) - {None}
+        return rows.pop() if len(rows) == 1 else None
     return place.index[0] if place.row.split(".")[0] in PER_ROW and place.index else None

@@ -10,6 +10,8 @@ import numpy as np
 from compare.worked.page.figures import SUBSCRIPT, SUPERSCRIPT
 from compare.worked.places import Place
 
+LONGEST = 6  # letters of a sheet's own name, in the drawing and in formulas
+
 
 def key(row: str, index: tuple[int, ...] = ()) -> str:
     """("0.weight", (0, 1)) → "0.weight[0,1]": a place, as a sheet writes it."""
@@ -40,7 +42,11 @@ class Network:
         self.parameters = self.sheet.parameters
         self.rows = len(self.sheet.x)
         self.modules = len(self.sheet.modules)
-        self.names = {str(place): name for name, place in reversed(self.sheet.names.items())}
+        self.names = {
+            str(place): name
+            for name, place in reversed(self.sheet.names.items())
+            if len(name) <= LONGEST
+        }
 
     @cached_property
     def columns(self) -> list[Column]:

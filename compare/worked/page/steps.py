@@ -37,7 +37,7 @@ class Step:
 
 def plan(net: Network) -> dict[str, int]:
     """Row name → the number of the step that makes it. Step 0 is what is given."""
-    order: list[tuple[str, ...]] = [("x", *net.parameters)]
+    order: list[tuple[str, ...]] = [("x", "y", *net.parameters)]
     order += [(f"activation.{k}",) for k in range(net.modules)]
     if "loss" in net.exact:
         order.append(("loss",))

@@ -267,10 +267,8 @@ def test_it_fits(width, opened):
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     for name in ("homework", "hostile", "deep", "softmax"):
         browser = opened(name, width)
-        steps = browser.execute_script(
-            "return document.querySelectorAll('.sheet:not([hidden]) .track li').length"
-        )
-        for _ in range(steps):
+        for go in ("first", "next", "last", "back"):  # just before the update all gradients stand
+            press(browser, go)
             boxes = browser.execute_script(BOXES)
             things = boxes["texts"] + boxes["circles"]
             for k, (one, a) in enumerate(things):
@@ -281,7 +279,6 @@ def test_it_fits(width, opened):
             for text, box in boxes["texts"]:
                 assert _inside(box, boxes["frame"], 1), (name, text)
             assert min(boxes["fonts"]) >= (11 if width > 320 else 9)
-            press(browser, "next")
 
 
 def _overlap(a, b) -> bool:
@@ -340,7 +337,7 @@ def test_pictures(opened, tmp_path):
     """Pictures to look at: in the folder PICTURES names, or else in pytest's own."""
     folder = Path(os.environ.get("PICTURES") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, step in (("homework", 10), ("hostile", 4), ("deep", 8), ("large", 3)):
+    for name, step in (("homework", 10), ("hostile", 4), ("large", 3)):
         for width in (1280, 390):
             for scheme in ("light", "dark"):
                 if name != "homework" and (width == 1280) == (scheme == "light"):
