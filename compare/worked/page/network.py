@@ -10,6 +10,8 @@ import numpy as np
 from compare.worked.page.figures import SUBSCRIPT, SUPERSCRIPT
 from compare.worked.places import Place
 
+# A letter and its number, by themselves.
+NUMBERED = re.compile(r"(?<![\w¹²³⁴-⁹⁰])([^\W\d_])([0-9]+)(?![\w¹²³⁴-⁹⁰])")
 LONGEST = 6  # letters of a sheet's own name, in the drawing and in formulas
 
 
@@ -168,6 +170,5 @@ class Network:
 
 
 def pretty(name: str) -> str:
-    """w1 → w₁, w1 (updated) → w₁ (updated); any other name as it is."""
-    found = re.fullmatch(r"([^\W\d_])([0-9]+)( \(.*\))?", name)
-    return found[1] + found[2].translate(SUBSCRIPT) + (found[3] or "") if found else name
+    """w1 → w₁, ∂E/∂w1 → ∂E/∂w₁; w11² and other names as they are."""
+    return NUMBERED.sub(lambda found: found[1] + found[2].translate(SUBSCRIPT), name)

@@ -33,6 +33,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const link of document.querySelectorAll(".menu a")) {
       const current = link.hash === `#${element.id}`;
       current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+      if (current) link.closest("ul").scrollLeft = link.offsetLeft - 12;
     }
     for (const item of shown.rows) item.classList.toggle("other", Number(item.dataset.row) !== row);
     for (const { item, on, off, steps } of shown.lit) {

@@ -184,10 +184,19 @@ def test_nothing_in_a_drawing_overlaps(layers, narrow):
         assert drawing.width <= (358 if narrow else 760) or max(layers) > 3
 
 
-def test_names():
-    assert [pretty(n) for n in ("w1", "b12", "β3", "ab1", "w_1", "w1a", "out", "w7 (a)")] == [
-        "w₁", "b₁₂", "β₃", "ab1", "w_1", "w1a", "out", "w₇ (a)",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("w1", "w₁"),
+        ("b12", "b₁₂"),
+        ("β3", "β₃"),
+        ("w7 (backward)", "w₇ (backward)"),
+        ("∂E/∂w1", "∂E/∂w₁"),
+        *((name, name) for name in ("ab1", "w_1", "w1a", "w12a", "w11²", "out", "line 2")),
+    ],
+)
+def test_names(name, text):
+    assert pretty(name) == text
 
 
 def test_many_rows():
