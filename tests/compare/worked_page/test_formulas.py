@@ -9,7 +9,7 @@ import pytest
 from compare.worked import mark, parse
 from compare.worked.page import steps as computation
 from compare.worked.page.claims import Claims
-from compare.worked.page.figures import as_printed, moved, number
+from compare.worked.page.figures import as_printed, moved, number, total
 from compare.worked.page.network import Network
 from tests.compare.worked_page import sheets
 from tests.compare.worked_page.reading import lookup, says
@@ -218,3 +218,9 @@ def test_figures_of_a_sheet():
     assert as_printed("-6.552e-5") == "−6.552·10⁻⁵"
     assert as_printed("0.500") == "0.500"
     assert as_printed("-(y - a) * 2e") == "−(y − a) * 2e"
+
+
+def test_long_sums_are_cut():
+    assert total(list("abcdefgh")) == "a + b + c + d + e + f + g + h"
+    assert total(list("abcdefghi")) == "a + b + c + … + h + i"
+    assert total(["−1", "−2", "3"]) == "−1 + (−2) + 3"
