@@ -1,5 +1,7 @@
 """Random networks as sheets, with right figures, or with one slip that is carried on."""
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def networks(draw):
         'title = "random"',
         f"[network]\nlayers = {layers}\nactivations = {activations}\nloss = '{loss}'",
     ]
-    for m, n in zip(layers, layers[1:], strict=False):
+    for m, n in itertools.pairwise(layers):
         text.append(f"[[network.parameters]]\nweight = {matrix(n, m)}")
         if draw(st.booleans()):
             text.append(f"bias = {matrix(1, n)[0]}")
@@ -63,9 +65,7 @@ def values(text, slip=None):
     a figure that stands in the place of the computed one, and is computed on with."""
     sheet = parse(text + "[claims.forward]\nloss = 1.0\n")
     net = sides.network(sheet)
-    net, criterion, optimizer = twins(
-        net, sides.LOSSES[sheet.loss](), sides.optimizer(sheet, net)
-    )
+    net, criterion, optimizer = twins(net, sides.LOSSES[sheet.loss](), sides.optimizer(sheet, net))
     where, wrong = slip or ((None, None), None)
     found, before = {}, []
 

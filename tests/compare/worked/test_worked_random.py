@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from compare.worked import mark, parse
 from tests.compare.worked.random_sheets import claims, formats, networks, values
 
-few = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def unit(printed):

@@ -1,5 +1,6 @@
 """What a sheet may say, and the one line for what it may not."""
 
+import itertools
 import re
 import time
 from decimal import Decimal
@@ -73,7 +74,7 @@ def test_a_sheet_is_read():
 def test_the_digits_are_kept_as_written():
     for written in ("0.500", "-6.552e-5", "2", "1e2", "+0.5", "1_000.0"):
         claim = parse(TEXT.replace("a4 = 0.525", f"a4 = {written}")).claims[0]
-        assert claim.printed.lstrip("+") == written.lstrip("+")
+        assert claim.printed == written
         assert claim.value == Decimal(written)
 
 
@@ -98,7 +99,7 @@ WRONG = [  # (in the text, in its place, what the message must say)
     ("bias = [0.1]", 'bias = ["a"]', r"\[1\].bias\[0\]: expected a number, got 'a'"),
     ("bias = [0.1]", "bias = [nan]", "expected a finite number, got nan"),
     ("bias = [0.1]", "bias = [1e999999999]", "expected a finite number, got 1e999999999"),
-    ("bias = [0.1]", "bias = [1e999999]", "expected .* from 1E-30 to 1E.30 in size"),
+    ("bias = [0.1]", "bias = [1e99]", "expected .* from 1E-30 to 1E.30 in size"),
     ("bias = [0.1]", "bias = [true]", "expected a number, got True"),
     ("bias = [0.1]", f"bias = [{'9' * 5000}]", "expected TOML"),
     ("bias = [0.1]", f"bias = [{'9' * 50}]", "expected a number of at most 1E.30"),
@@ -168,11 +169,11 @@ def test_what_would_take_for_ever_is_refused(layers):
     widths = [200 if layers == 3 else 9] * layers
     text = f"title = 't'\n[network]\nlayers = {widths}\nactivations = {['tanh'] * (layers - 1)}\n"
     text += "loss = 'sum_squared_error'\n"
-    for m, n in zip(widths, widths[1:], strict=False):
+    for m, n in itertools.pairwise(widths):
         text += f"[[network.parameters]]\nweight = {[[0.1] * m] * n}\n"
     rows = [[0.1] * widths[0]] * 100
     text += f"[data]\nx = {rows}\ny = {rows}\n[claims.forward]\nloss = 0.1\n"
-    with pytest.raises(SheetError, match="weights and biases|expected a smaller network"):
+    with pytest.raises(SheetError, match=r"weights and biases|expected a smaller network"):
         parse(text)
 
 
@@ -205,8 +206,18 @@ def test_what_overflows_is_reported():
 
 
 PIECES = [
-    *("0.5", "-1e999", "1e999999", "9" * 30, "nan", "[]", "[[]]", "{}", "true", "''", '"w1"'),
-    *('"0.weight[0,9]"', '"9**9**9"', "'a4 / w1'", "softmax", "cross_entropy", "\x00", "é", "[", "]"),
+    *("0.5", "-1e999", "1e99999999", "9" * 30, "nan", "[]", "[[]]", "{}", "true", "''", '"w1"'),
+    *(
+        '"0.weight[0,9]"',
+        '"9**9**9"',
+        "'a4 / w1'",
+        "softmax",
+        "cross_entropy",
+        "\x00",
+        "é",
+        "[",
+        "]",
+    ),
     *("=", "\n", "[names]", "[claims.updated]", "12:00:00", "0x10", "'''", "#", "\\", ","),
 ]
 
@@ -220,10 +231,12 @@ def test_no_sheet_makes_a_traceback(data):
         begin = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(begin, min(begin + 30, len(text))))
         text = text[:begin] + data.draw(st.sampled_from(["", *PIECES])) + text[end:]
+    said = "some.toml"
     try:
         mark(parse(text, "some.toml"))
     except (SheetError, DisagreementError) as error:
-        assert str(error).startswith("some.toml")
+        said = str(error)
+    assert said.startswith("some.toml")
 
 
 @settings(max_examples=60, deadline=None)
