@@ -14,7 +14,7 @@ from compare.worked.places import Place
 from compare.worked.sheet import Sheet
 
 U = np.finfo(np.float64).eps / 2
-TINY = 1e-290  # what underflow takes
+TINY = 1e-38  # what the differences of the oracle leave out, and what underflow takes
 OWN = 8  # roundings in the value of an activation, a loss or their slope: e^x, 1 + e, 1 / (1 + e) …
 
 

@@ -112,8 +112,12 @@ def claims(figures):
     return "\n".join(lines) + "\n"
 
 
+def shown(value, places=9, exponent=True):
+    """As a right sheet prints it; of a small number, which may be all rounding, no more places."""
+    return f"{value:.{places}{'e' if exponent and abs(value) > 1e-3 else 'f'}}"
+
+
 @st.composite
 def formats(draw, least=1):
-    """How to print a number: so many places, fixed or with an exponent."""
-    places = draw(st.integers(least, 9))
-    return f".{places}{draw(st.sampled_from('ffe'))}"
+    """(places, whether with an exponent)."""
+    return draw(st.integers(least, 9)), draw(st.booleans())
