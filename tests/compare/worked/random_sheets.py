@@ -81,7 +81,7 @@ def values(text, slip=None):
 
     x = torch.from_numpy(sheet.x)
     for k, module in enumerate(net):
-        x = own(f"activation.{k}", module(x))
+        x = own(f"activation.{k}", module(x).clone())  # an Identity returns what it was given
         x.register_hook(on_the_way_back(f"d_activation.{k}"))
         x.retain_grad()
         before.append((f"activation.{k}", x))

@@ -137,6 +137,7 @@ WRONG = [  # (in the text, in its place, what the message must say)
     ("w1 = 0.5027", "a4 = 0.5027", "claims.updated.a4: an updated claim is of a parameter"),
     ('"a4 / w1"', '"w1 / a4"', "expected an activation or the loss before ' / '"),
     ('"a4 / w1"', '"activation.1[0,0] / a4"', "expected the later one first"),
+    ('"a4 / w1"', '"a4 / a4"', "expected the later one first"),
     ('"a4 / w1"', '"a4 / "', "claims.derivative.a4 /"),
     ('"a4 / w1"', "a4", "claims.derivative.a4: expected a derivative"),
     ("[claims.forward]", "[claims.foreward]", "claims.foreward: unknown key; .*'forward'"),
