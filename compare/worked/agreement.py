@@ -8,12 +8,13 @@ is first order, and doubled for the orders above.
 import numpy as np
 
 from compare.worked import decimals, sides
+from compare.worked.errors import shown
 from compare.worked.exact import Exact
 from compare.worked.places import Place
 from compare.worked.sheet import Sheet
 
 U = np.finfo(np.float64).eps / 2
-TINY = 1e-290  # what underflow takes
+TINY = 1e-38  # what the differences of the oracle leave out, and what underflow takes
 OWN = 8  # roundings in the value of an activation, a loss or their slope: e^x, 1 + e, 1 / (1 + e) …
 
 
@@ -27,9 +28,9 @@ def check(sheet: Sheet, exact: Exact, derivatives: list[Place]) -> None:
     with np.errstate(all="ignore"):  # what is not finite is reported
         try:
             manual, torch = sides.rows(sheet)
-            bounds = _Bounds(sheet, exact)
-        except ArithmeticError as error:
-            raise DisagreementError(f"{sheet.path}: {error}") from error
+        except Exception as error:  # whatever either may raise: a prediction not from 0 to 1, say
+            raise DisagreementError(f"{sheet.path}: {shown(error)}") from error
+        bounds = _Bounds(sheet, exact)
         expected = {name: decimals.floats(value) for name, value in exact.rows.items()}
         for name, value in expected.items():
             _agree(sheet, name, value, manual.get(name), torch.get(name), bounds.rows[name])

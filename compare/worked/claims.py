@@ -51,7 +51,7 @@ class Step:
 def figure(text: str) -> Figure:
     """A number of a TOML file; NaN where its exponent is beyond all measure."""
     try:
-        return Figure(text, decimals.CONTEXT.create_decimal(text))
+        return Figure(text, decimals.CONTEXT.create_decimal(text.replace("_", "")))
     except ArithmeticError:  # 1e999999999
         return Figure(text, Decimal("nan"))
 

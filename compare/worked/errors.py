@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-SHOWN = 60  # characters of a value in a message
+SHOWN = 80  # characters of a value in a message
 
 
 class SheetError(ValueError):

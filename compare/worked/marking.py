@@ -274,7 +274,8 @@ def _used(figures: list[Marked], unchanged: Callable[[list[Marked]], bool]) -> l
     Halves are left out at once: most figures of a sheet do not touch a result."""
 
     def among(part: list[Marked]) -> list[Marked]:
-        if not part or unchanged([m for m in figures if not any(m is o for o in part)]):
+        out = set(map(id, part))
+        if not part or unchanged([m for m in figures if id(m) not in out]):
             return []
         half = len(part) // 2
         return part if not half else among(part[:half]) + among(part[half:])

@@ -1,5 +1,6 @@
 """The tables of a TOML file checked, key by key, and made into what a `Sheet` holds."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -78,6 +79,10 @@ class _Reader:
         network = self.table("network", tables["network"], network, network[:2])
         layers = self.at("network.layers", _layers, network["layers"])
         activations = self.activations(network["activations"], layers)
+        count = sum((m + 1) * n for m, n in itertools.pairwise(layers))
+        if count > MOST_PARAMETERS:
+            expected = f"expected at most {MOST_PARAMETERS:,} weights and biases"
+            raise self.fail("network.layers", f"{expected}, got {count:,}")
         loss = network.get("loss")
         if loss is not None and loss not in LOSSES:
             raise self.fail("network.loss", one_of(loss, LOSSES))
@@ -200,10 +205,10 @@ class _Reader:
 
     def small(self, given: dict[str, np.ndarray], shapes: dict[str, tuple]) -> None:
         count = sum(a.size for name, a in given.items() if name not in ("x", "y"))
-        if count > MOST_PARAMETERS:
-            expected = f"expected at most {MOST_PARAMETERS:,} weights and biases"
-            raise self.fail("network.parameters", f"{expected}, got {count:,}")
-        rows, *widths = (shapes["x"][0], *(s[1] for r, s in shapes.items() if r.startswith("activation.")))
+        rows, *widths = (
+            shapes["x"][0],
+            *(s[1] for r, s in shapes.items() if r.startswith("activation.")),
+        )
         # every number is moved up and down, and what follows computed anew; an e^x is 50 products
         work = rows * (count + sum(widths)) * (count + 50 * sum(widths))
         if work > MOST_WORK:

@@ -1,5 +1,7 @@
 """Random networks as sheets, with right figures, or with one slip that is carried on."""
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def networks(draw):
         'title = "random"',
         f"[network]\nlayers = {layers}\nactivations = {activations}\nloss = '{loss}'",
     ]
-    for m, n in zip(layers, layers[1:], strict=False):
+    for m, n in itertools.pairwise(layers):
         text.append(f"[[network.parameters]]\nweight = {matrix(n, m)}")
         if draw(st.booleans()):
             text.append(f"bias = {matrix(1, n)[0]}")
@@ -63,9 +65,7 @@ def values(text, slip=None):
     a figure that stands in the place of the computed one, and is computed on with."""
     sheet = parse(text + "[claims.forward]\nloss = 1.0\n")
     net = sides.network(sheet)
-    net, criterion, optimizer = twins(
-        net, sides.LOSSES[sheet.loss](), sides.optimizer(sheet, net)
-    )
+    net, criterion, optimizer = twins(net, sides.LOSSES[sheet.loss](), sides.optimizer(sheet, net))
     where, wrong = slip or ((None, None), None)
     found, before = {}, []
 
@@ -81,7 +81,7 @@ def values(text, slip=None):
 
     x = torch.from_numpy(sheet.x)
     for k, module in enumerate(net):
-        x = own(f"activation.{k}", module(x))
+        x = own(f"activation.{k}", module(x).clone())  # an Identity returns what it was given
         x.register_hook(on_the_way_back(f"d_activation.{k}"))
         x.retain_grad()
         before.append((f"activation.{k}", x))
@@ -112,8 +112,12 @@ def claims(figures):
     return "\n".join(lines) + "\n"
 
 
+def shown(value, places=9, exponent=True):
+    """As a right sheet prints it; of a small number, which may be all rounding, no more places."""
+    return f"{value:.{places}{'e' if exponent and abs(value) > 1e-3 else 'f'}}"
+
+
 @st.composite
 def formats(draw, least=1):
-    """How to print a number: so many places, fixed or with an exponent."""
-    places = draw(st.integers(least, 9))
-    return f".{places}{draw(st.sampled_from('ffe'))}"
+    """(places, whether with an exponent)."""
+    return draw(st.integers(least, 9)), draw(st.booleans())

@@ -73,7 +73,7 @@ def test_a_sheet_is_read():
 def test_the_digits_are_kept_as_written():
     for written in ("0.500", "-6.552e-5", "2", "1e2", "+0.5", "1_000.0"):
         claim = parse(TEXT.replace("a4 = 0.525", f"a4 = {written}")).claims[0]
-        assert claim.printed.lstrip("+") == written.lstrip("+")
+        assert claim.printed == written
         assert claim.value == Decimal(written)
 
 
@@ -98,7 +98,7 @@ WRONG = [  # (in the text, in its place, what the message must say)
     ("bias = [0.1]", 'bias = ["a"]', r"\[1\].bias\[0\]: expected a number, got 'a'"),
     ("bias = [0.1]", "bias = [nan]", "expected a finite number, got nan"),
     ("bias = [0.1]", "bias = [1e999999999]", "expected a finite number, got 1e999999999"),
-    ("bias = [0.1]", "bias = [1e999999]", "expected .* from 1E-30 to 1E.30 in size"),
+    ("bias = [0.1]", "bias = [1e99]", "expected .* from 1E-30 to 1E.30 in size"),
     ("bias = [0.1]", "bias = [true]", "expected a number, got True"),
     ("bias = [0.1]", f"bias = [{'9' * 5000}]", "expected TOML"),
     ("bias = [0.1]", f"bias = [{'9' * 50}]", "expected a number of at most 1E.30"),
@@ -137,6 +137,7 @@ WRONG = [  # (in the text, in its place, what the message must say)
     ("w1 = 0.5027", "a4 = 0.5027", "claims.updated.a4: an updated claim is of a parameter"),
     ('"a4 / w1"', '"w1 / a4"', "expected an activation or the loss before ' / '"),
     ('"a4 / w1"', '"activation.1[0,0] / a4"', "expected the later one first"),
+    ('"a4 / w1"', '"a4 / a4"', "expected the later one first"),
     ('"a4 / w1"', '"a4 / "', "claims.derivative.a4 /"),
     ('"a4 / w1"', "a4", "claims.derivative.a4: expected a derivative"),
     ("[claims.forward]", "[claims.foreward]", "claims.foreward: unknown key; .*'forward'"),
@@ -163,16 +164,19 @@ def test_no_claims_is_no_pass():
         parse(TEXT[: TEXT.index("[claims")] + "[claims.forward]\n")
 
 
-@pytest.mark.parametrize("layers", [20, 3])
-def test_what_would_take_for_ever_is_refused(layers):
-    widths = [200 if layers == 3 else 9] * layers
-    text = f"title = 't'\n[network]\nlayers = {widths}\nactivations = {['tanh'] * (layers - 1)}\n"
+def test_too_many_parameters_are_refused_before_they_are_read():
+    text = TEXT.replace("[2, 3, 1]", "[2, 200, 200]")
+    with pytest.raises(SheetError, match=r"layers: expected at most 2,000 weights.*40,800"):
+        parse(text)
+
+
+def test_what_would_take_for_ever_is_refused():
+    text = f"title = 't'\n[network]\nlayers = {[9] * 20}\nactivations = {['tanh'] * 19}\n"
     text += "loss = 'sum_squared_error'\n"
-    for m, n in zip(widths, widths[1:], strict=False):
-        text += f"[[network.parameters]]\nweight = {[[0.1] * m] * n}\n"
-    rows = [[0.1] * widths[0]] * 100
+    text += f"[[network.parameters]]\nweight = {[[0.1] * 9] * 9}\n" * 19
+    rows = [[0.1] * 9] * 20
     text += f"[data]\nx = {rows}\ny = {rows}\n[claims.forward]\nloss = 0.1\n"
-    with pytest.raises(SheetError, match="weights and biases|expected a smaller network"):
+    with pytest.raises(SheetError, match="layers: expected a smaller network or fewer rows"):
         parse(text)
 
 
@@ -205,13 +209,23 @@ def test_what_overflows_is_reported():
 
 
 PIECES = [
-    *("0.5", "-1e999", "1e999999", "9" * 30, "nan", "[]", "[[]]", "{}", "true", "''", '"w1"'),
-    *('"0.weight[0,9]"', '"9**9**9"', "'a4 / w1'", "softmax", "cross_entropy", "\x00", "é", "[", "]"),
+    *("0.5", "-1e999", "1e99999999", "9" * 30, "nan", "[]", "[[]]", "{}", "true", "''", '"w1"'),
+    *(
+        '"0.weight[0,9]"',
+        '"9**9**9"',
+        "'a4 / w1'",
+        "softmax",
+        "cross_entropy",
+        "\x00",
+        "é",
+        "[",
+        "]",
+    ),
     *("=", "\n", "[names]", "[claims.updated]", "12:00:00", "0x10", "'''", "#", "\\", ","),
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_sheet_makes_a_traceback(data):
     """Lines left out, doubled, or with a piece of something else in them."""
@@ -220,10 +234,12 @@ def test_no_sheet_makes_a_traceback(data):
         begin = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(begin, min(begin + 30, len(text))))
         text = text[:begin] + data.draw(st.sampled_from(["", *PIECES])) + text[end:]
+    said = "some.toml"
     try:
         mark(parse(text, "some.toml"))
     except (SheetError, DisagreementError) as error:
-        assert str(error).startswith("some.toml")
+        said = str(error)
+    assert said.startswith("some.toml")
 
 
 @settings(max_examples=60, deadline=None)
