@@ -10,6 +10,7 @@ from compare.worked.formula import Formula
 from compare.worked.places import Place
 
 MOST_DIGITS = 40
+MOST_TEXT = 2_000  # characters
 LEAST, MOST = Decimal("1e-30"), Decimal("1e30")  # of a number that is not 0
 
 
@@ -71,6 +72,15 @@ def number(value: Any) -> Figure:
         raise Problem(f"expected 0 or a number from {LEAST} to {MOST} in size, got {value.text}")
     if len(value.value.as_tuple().digits) > MOST_DIGITS:
         raise Problem(f"expected at most {MOST_DIGITS} digits, got {value.text[:60]}")
+    return value
+
+
+def text(value: Any) -> str:
+    """A text that was read from TOML. Raises `Problem` for what is none, or is too long."""
+    if not isinstance(value, str):
+        raise Problem(f"expected text in quotes, got {quoted(value)}")
+    if len(value) > MOST_TEXT:
+        raise Problem(f"expected at most {MOST_TEXT:,} characters, got {len(value):,}")
     return value
 
 

@@ -1,20 +1,18 @@
 """The tables of a TOML file checked, key by key, and made into what a `Sheet` holds."""
 
 import itertools
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compare.worked import decimals
-from compare.worked.claims import Claim, Step, number
-from compare.worked.errors import Problem, SheetError, one_of, quoted, shown
-from compare.worked.formula import Formula, formula
-from compare.worked.places import PLACE, Place, place
+from compare.worked import decimals, meaning
+from compare.worked.claims import MOST_TEXT, Claim, Step, number, text
+from compare.worked.errors import Problem, SheetError, one_of, quoted
+from compare.worked.formula import formula
+from compare.worked.places import Place
 
 ACTIVATIONS = (
     *("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "arctan"),
@@ -34,7 +32,6 @@ MOST_PARAMETERS = 2_000
 MOST_ROWS = 100
 MOST_CLAIMS = 500
 MOST_WORK = 20_000_000  # multiplications, or nearly: some ten seconds
-MOST_TEXT = 2_000  # characters of a text
 
 
 def checked(tables: dict[str, Any], path: str | Path) -> dict[str, Any]:
@@ -73,8 +70,8 @@ class _Reader:
         known = ("title", "source", "network", "data", "step", "names", "claims")
         known = (*known, "notes", "corrections")
         self.table("", tables, known, ("title", "network", "data", "claims"))
-        title = self.at("title", _text, tables["title"])
-        source = self.at("source", _text, tables.get("source", ""))
+        title = self.at("title", text, tables["title"])
+        source = self.at("source", text, tables.get("source", ""))
         network = ("layers", "activations", "loss", "parameters")
         network = self.table("network", tables["network"], network, network[:2])
         layers = self.at("network.layers", _layers, network["layers"])
@@ -221,16 +218,16 @@ class _Reader:
         if len(value) > MOST_CLAIMS:
             raise self.fail("names", f"expected at most {MOST_CLAIMS}, got {len(value)}")
         found: dict[str, Place] = {}
-        for name, text in value.items():
+        for name, meant in value.items():
             key = f"names.{name}"
             if not name.strip() or name != name.strip() or len(name) > MOST_TEXT:
                 raise self.fail(key, "expected a name that is not blank, without spaces around it")
             if name in shapes:
                 raise self.fail(key, "is the name of a row already; expected another name")
-            if not isinstance(text, str):
+            if not isinstance(meant, str):
                 example = "'0.weight[0,0]' or 'activation.3[0,0]'"
-                raise self.fail(key, f"expected a place, as {example}, got {quoted(text)}")
-            found[name] = self.at(key, _meaning, text, found, shapes)
+                raise self.fail(key, f"expected a place, as {example}, got {quoted(meant)}")
+            found[name] = self.at(key, meaning.meaning, meant, found, shapes)
         return found
 
     def claims(self, tables: dict, names: dict, shapes: dict, modules: tuple) -> tuple:
@@ -244,7 +241,7 @@ class _Reader:
                 raise self.fail(key, f"expected a table, got {quoted(table)}")
             for name, value in table.items():
                 note, corrected = (t.get(stage, {}).pop(name, None) for t in (notes, corrections))
-                claim = self.at(f"{key}.{name}", _claim, name, stage, value, names, shapes)
+                claim = self.at(f"{key}.{name}", meaning.claim, name, stage, value, names, shapes)
                 if corrected is not None:
                     where = f"corrections.{stage}.{name}"
                     corrected = self.at(where, formula, corrected, names, shapes)
@@ -265,8 +262,8 @@ class _Reader:
         for stage, table in found.items():
             if not isinstance(table, dict):
                 raise self.fail(f"{name}.{stage}", f"expected a table, got {quoted(table)}")
-            for claim, text in table.items():
-                self.at(f"{name}.{stage}.{claim}", _text, text)
+            for claim, written in table.items():
+                self.at(f"{name}.{stage}.{claim}", text, written)
         return {stage: dict(table) for stage, table in found.items()}
 
 
@@ -300,14 +297,6 @@ def shapes_of(
     return shapes
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise Problem(f"expected text in quotes, got {quoted(value)}")
-    if len(value) > MOST_TEXT:
-        raise Problem(f"expected at most {MOST_TEXT:,} characters, got {len(value):,}")
-    return value
-
-
 def _layers(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_LAYERS:
         raise Problem(f"expected a list of 1 to {MOST_LAYERS} widths, got {quoted(value)}")
@@ -316,117 +305,3 @@ def _layers(value: Any) -> tuple[int, ...]:
             expected = f"expected whole numbers from 1 to {MOST_WIDTH}"
             raise Problem(f"{expected}, got {quoted(value if type(n) is not int else str(n))}")
     return tuple(value)
-
-
-def _meaning(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) -> Place:
-    """What a name stands for: a place, "A / B" for a derivative, or an expression."""
-    text = text.strip()
-    if text in names:
-        return names[text]
-    if " / " in text:
-        of, _, by = text.partition(" / ")
-        if all(_plain(side.strip(), names, shapes) for side in (of, by)):
-            return _derivative(text, names, shapes)
-    if _plain(text, names, shapes):
-        return place(text, shapes)
-    if not any(c in text for c in "+-*/()−·×"):  # meant as a place
-        return place(text, shapes, names)
-    found = formula(text, names, shapes)
-    return Place("statement" if found.compares else "formula", formula=found)
-
-
-def _plain(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) -> bool:
-    """Whether it names a place and is no expression."""
-    return text in names or bool(PLACE.match(text) and text.partition("[")[0] in shapes)
-
-
-def _derivative(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) -> Place:
-    of, _, by = (part.strip() for part in text.partition(" / "))
-    if not by:
-        example = "'activation.3[0,0] / activation.2[0,0]'"
-        raise Problem(f"expected a derivative 'A / B', as {example}, got '{shown(text)}'")
-    of, by = (names[p] if p in names else place(p, shapes, names) for p in (of, by))
-    places = _order(of.row), _order(by.row)
-    if places[0] is None or of.row.endswith((".weight", ".bias")) or of.row == "x":
-        raise Problem(f"expected an activation or the loss before ' / ', got '{shown(of)}'")
-    if places[1] is None or by.row == "loss":
-        raise Problem(f"expected x, an activation or a parameter after ' / ', got '{shown(by)}'")
-    if places[0] <= places[1]:
-        raise Problem(f"expected the later one first: '{of}' does not come from '{by}'")
-    return Place("derivative", of=of, by=by)
-
-
-def _order(row: str) -> float | None:
-    """Where a row comes in the forward; parameters come before the output of their module."""
-    if row in ("x", "loss"):
-        return -1 if row == "x" else math.inf
-    head, _, rest = row.partition(".")
-    if head == "activation":
-        return int(rest)
-    return int(head) - 0.5 if head.isdigit() else None
-
-
-def _claim(name: str, stage: str, value: Any, names: Mapping, shapes: Mapping) -> tuple:
-    """(name, place, stage, printed, value) of a `Claim`."""
-    if len(name) > MOST_TEXT:
-        raise Problem(f"expected a name of at most {MOST_TEXT} characters")
-    if stage == "statement":
-        found = formula(_text(value), names, shapes)
-        if not found.compares:
-            raise Problem(f"expected a comparison, as 'a > b', got {quoted(value)}")
-        return name, Place("statement", formula=found), stage, str(found), Decimal(1)
-    if isinstance(value, str):
-        printed = formula(value, names, shapes)
-        if printed.compares:
-            raise Problem(f"expected an expression, and no comparison, got {quoted(value)}")
-    else:
-        printed = number(value)
-    claimed = _of_stage(_claimed(name, names, shapes), stage, shapes)
-    return name, claimed, stage, *_printed(value, names, shapes)
-
-
-def _printed(value: Any, names: Mapping, shapes: Mapping) -> tuple[str, Decimal | Formula]:
-    if not isinstance(value, str):
-        return number(value)
-    found = formula(value, names, shapes)
-    if found.compares:
-        raise Problem(f"expected an expression, and no comparison, got {quoted(value)}")
-    return str(found), found
-
-
-def _claimed(name: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) -> Place:
-    if name in names:
-        return names[name]
-    return _derivative(name, names, shapes) if " / " in name else place(name, shapes, names)
-
-
-def _of_stage(meant: Place, stage: str, shapes: Mapping[str, tuple]) -> Place:
-    """What a name means in a table of claims: w1 is a gradient in one, a new weight in another."""
-    row = meant.row
-    parameter = row.endswith((".weight", ".bias")) and row[0].isdigit()
-    if row == "derivative" or (row == "formula" and stage != "derivative"):
-        return meant
-    if stage == "derivative":
-        raise Problem("expected a derivative, as 'activation.3[0,0] / activation.2[0,0]'")
-    if stage == "forward":
-        if row == "loss" or row.startswith("activation."):
-            return meant
-        raise Problem(f"a forward claim is of an activation or the loss; got '{shown(meant)}'")
-    if stage == "backward":
-        if "loss" not in shapes:
-            raise Problem("a gradient is one of a loss: expected network.loss and data.y")
-        if row == "x" or row.startswith("activation."):
-            return Place(f"d_{row}", meant.index)
-        if row.startswith(("d_", "grad.")):
-            return meant
-        if not parameter:
-            raise Problem(
-                f"a backward claim is of a parameter, an activation or x; got '{shown(meant)}'"
-            )
-        return Place(f"grad.{row}", meant.index)
-    if row.startswith("updated."):
-        return meant
-    if f"updated.{row}" not in shapes:
-        problem = f"an updated claim is of a parameter; got '{shown(meant)}'"
-        raise Problem("expected a [step] that updates it" if parameter else problem)
-    return Place(f"updated.{row}", meant.index)
