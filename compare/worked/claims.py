@@ -1,5 +1,6 @@
 """What a sheet claims, and the numbers in it: the digits as written count."""
 
+import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -19,6 +20,9 @@ class Figure(NamedTuple):
 
     text: str
     value: Decimal
+
+    def __repr__(self) -> str:
+        return self.text  # as a message quotes it
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,13 @@ def number(value: Any) -> Figure:
         raise Problem(f"expected 0 or a number from {LEAST} to {MOST} in size, got {value.text}")
     if len(value.value.as_tuple().digits) > MOST_DIGITS:
         raise Problem(f"expected at most {MOST_DIGITS} digits, got {value.text[:60]}")
+    return value
+
+
+def line(value: Any) -> str:
+    """A text on one line. Raises `Problem` for what is none, or could upset a terminal."""
+    if any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in text(value)):
+        raise Problem(f"expected one line without control characters, got {value[:80]!a}")
     return value
 
 

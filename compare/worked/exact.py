@@ -68,6 +68,8 @@ class Exact:
                 self.positive[k] = a > 0
             rows = [self._module(k, row, n) for n, row in enumerate(a)]
             a = self.rows[f"activation.{k}"] = np.array(rows, dtype=object).reshape(len(a), -1)
+        if self.sheet.loss == "binary_cross_entropy" and not all(0 <= p <= 1 for p in a.flat):
+            raise ArithmeticError("a prediction is not from 0 to 1")
         if self.sheet.loss:
             losses = [self._loss(row, n) for n, row in enumerate(a)]
             self.rows["loss"] = decimals.array(sum(losses[1:], losses[0]))

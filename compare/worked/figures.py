@@ -21,7 +21,8 @@ def unit(printed: str) -> Decimal:
 
 def right(claim: Claim, exact: Decimal, change: Decimal | None = None) -> str:
     """ "exact", "rounding" or "" for what is neither. change: of an updated parameter, from the
-    value given; 0.5 % are of that, or of its value where that is smaller."""
+    value given; 0.5 % are of that, or of its value where that is smaller: else a slip of 1 % in a
+    weight that was moved to nearly 0 would pass."""
     if isinstance(claim.value, Formula):
         raise TypeError("a formula is compared by its value")
     off, one = abs(claim.value - exact), unit(claim.printed)

@@ -16,6 +16,7 @@ from compare.worked.places import Place, place
 
 LONGEST = 2_000  # characters
 DEEPEST = 40  # levels of operators
+MOST_TERMS = 2_000  # with those of the names in it, each as often as it is used
 LARGEST_POWER = 1_000  # no exponent is larger
 NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?(?![\w.])")
 ROW = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*(?:\s*\[[0-9,\s]*\])?")
@@ -42,12 +43,13 @@ COMPARISONS = {
 @dataclass(frozen=True)
 class Formula:
     """text: as on the sheet. terms: what _0, _1, … in the tree stand for. compares: whether it is
-    a comparison, which is 1 where it holds."""
+    a comparison, which is 1 where it holds. size: its terms, with those of the names in it."""
 
     text: str
     terms: tuple[Place | Decimal, ...]
     compares: bool
     tree: ast.expr
+    size: int
 
     def __str__(self) -> str:
         return self.text
@@ -85,7 +87,12 @@ def formula(text: str, names: Mapping[str, Place], shapes: Mapping[str, tuple]) 
     compares = isinstance(tree, ast.Compare)
     if not all(map(_arithmetic, [tree.left, *tree.comparators] if compares else [tree])):
         raise wrong
-    return Formula(" ".join(text.split()), tuple(terms), compares, tree)
+    inner = (t.formula for t in terms if isinstance(t, Place))
+    size = sum(1 if one is None else one.size for one in inner)
+    if size > MOST_TERMS:
+        expected = f"expected at most {MOST_TERMS:,} terms, with those of the names in it"
+        raise Problem(f"{expected}; got {size:,} in '{shown(text)}'")
+    return Formula(" ".join(text.split()), tuple(terms), compares, tree, size)
 
 
 def _tokens(text: str, names: Mapping, shapes: Mapping) -> tuple[str, list[Place | Decimal]]:

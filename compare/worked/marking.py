@@ -2,7 +2,7 @@
 
 exact      the exact value rounds to the printed one
 rounding   within two units of the last printed place, or within 0.5 % of the exact value (for an
-           updated parameter: of its change)
+           updated parameter: of its change, or of its value where that is smaller)
 follows    wrong, but what the sheet's own earlier figures give: an error carried forward
 wrong      anything else
 
@@ -20,10 +20,9 @@ import numpy as np
 import pandas as pd
 
 from compare.worked import agreement, decimals
-from compare.worked.agreement import DisagreementError
 from compare.worked.carry import Carried
 from compare.worked.claims import Claim, number_text
-from compare.worked.errors import Problem, SheetError
+from compare.worked.errors import Problem, SheetError, shown
 from compare.worked.exact import Exact
 from compare.worked.figures import EXACT, FORMULA, as_printed, gives, right, rounded, unit
 from compare.worked.formula import Formula
@@ -104,18 +103,14 @@ class Marking:
 
 def mark(sheet: Sheet) -> Marking:
     """Mark a sheet. Raises `DisagreementError` where manual, autograd and the oracle do not agree
-    on what is right, and `SheetError` for a formula that has no value."""
+    on what is right, and `SheetError` for a step or a formula that has no value."""
     try:
         exact = Exact(sheet)
-        places = {p for claim in sheet.claims for p in _derivatives(claim)}
-        agreement.check(sheet, exact, sorted(places, key=str))
     except ArithmeticError as error:
-        if isinstance(error, DisagreementError):
-            raise
-        reason = "a number of the step is too large, or not defined, as the logarithm of 0"
-        raise DisagreementError(
-            f"{sheet.path}: the oracle has no finite value: {reason}"
-        ) from error
+        reason = "is too large, or not defined, as the logarithm of 0 or of a negative number"
+        raise SheetError(sheet.path, "network", f"a number of the step {reason}") from error
+    places = {p for claim in sheet.claims for p in _derivatives(claim)}
+    agreement.check(sheet, exact, sorted(places, key=str))
     found: list[Marked] = []
     order = _order(sheet)
     for claim in sorted(sheet.claims, key=lambda claim: order(claim.place)):
@@ -199,6 +194,8 @@ def _marked(sheet: Sheet, exact: Exact, claim: Claim, before: list[Marked]) -> M
         should = as_printed(value, claim, 2)
         if isinstance(claim.value, Formula):
             claimed = claim.value.value(exact.value)
+            if not np.isfinite(float(claimed)):
+                raise Problem(f"'{shown(claim.printed)}' has no value: a number too large")
             mark, words = "exact", ""
             if abs(claimed - value) > FORMULA * abs(value) + EXACT:
                 mark, words = "wrong", hint(claim, claimed, value)

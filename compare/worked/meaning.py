@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from compare.worked.claims import number, text
+from compare.worked.claims import line, number, text
 from compare.worked.errors import Problem, quoted, shown
-from compare.worked.formula import Formula, formula
+from compare.worked.formula import NUMBER, Formula, formula
 from compare.worked.places import PLACE, Place, place
 
 
@@ -61,7 +61,7 @@ def _order(row: str) -> float | None:
 
 def claim(name: str, stage: str, value: Any, names: Mapping, shapes: Mapping) -> tuple:
     """(name, place, stage, printed, value) of a `Claim`."""
-    text(name)
+    line(name)
     if stage == "statement":
         found = formula(text(value), names, shapes)
         if not found.compares:
@@ -74,6 +74,8 @@ def claim(name: str, stage: str, value: Any, names: Mapping, shapes: Mapping) ->
 def _printed(value: Any, names: Mapping, shapes: Mapping) -> tuple[str, Decimal | Formula]:
     if not isinstance(value, str):
         return number(value)
+    if NUMBER.fullmatch(value.strip().lstrip("+-")):
+        raise Problem(f"expected a number without quotes, or an expression, got {quoted(value)}")
     found = formula(value, names, shapes)
     if found.compares:
         raise Problem(f"expected an expression, and no comparison, got {quoted(value)}")

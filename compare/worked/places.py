@@ -60,5 +60,5 @@ def place(text: str, shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]
 
 def expected(rows: Iterable[str]) -> str:
     """The rows there are, in a few words."""
-    rows = list(rows)
+    rows = list(map(shown, rows))
     return f"expected one of {', '.join(rows[:12])}{', …' if len(rows) > 12 else ''}"

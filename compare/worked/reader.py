@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from compare.worked import decimals, meaning
-from compare.worked.claims import MOST_TEXT, Claim, Step, number, text
+from compare.worked.claims import Claim, Step, line, number, text
 from compare.worked.errors import Problem, SheetError, one_of, quoted
 from compare.worked.formula import formula
 from compare.worked.places import Place
@@ -70,8 +70,8 @@ class _Reader:
         known = ("title", "source", "network", "data", "step", "names", "claims")
         known = (*known, "notes", "corrections")
         self.table("", tables, known, ("title", "network", "data", "claims"))
-        title = self.at("title", text, tables["title"])
-        source = self.at("source", text, tables.get("source", ""))
+        title = self.at("title", line, tables["title"])
+        source = self.at("source", line, tables.get("source", ""))
         network = ("layers", "activations", "loss", "parameters")
         network = self.table("network", tables["network"], network, network[:2])
         layers = self.at("network.layers", _layers, network["layers"])
@@ -220,7 +220,8 @@ class _Reader:
         found: dict[str, Place] = {}
         for name, meant in value.items():
             key = f"names.{name}"
-            if not name.strip() or name != name.strip() or len(name) > MOST_TEXT:
+            self.at(key, line, name)
+            if not name.strip() or name != name.strip():
                 raise self.fail(key, "expected a name that is not blank, without spaces around it")
             if name in shapes:
                 raise self.fail(key, "is the name of a row already; expected another name")

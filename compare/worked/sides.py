@@ -78,6 +78,10 @@ def rows(sheet: Sheet) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     if sheet.loss is None:
         keep = ("x", "activation.")
         found = tuple({k: v for k, v in side.items() if k.startswith(keep)} for side in found)
+    if sheet.step and own.optimizer is None:  # all is frozen
+        kept = ({f"updated.{k}": p.numpy(force=True) for k, p in theirs.net.named_parameters()},)
+        kept = ({f"updated.{k}": p.data for k, p in net.named_parameters()}, *kept)
+        found = tuple(side | after for side, after in zip(found, kept, strict=True))
     return found
 
 

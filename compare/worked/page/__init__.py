@@ -40,9 +40,9 @@ class Page:
         return self.rows[0]
 
 
-def write(markings: list, path: Path) -> None:
+def write(markings: list, path: str | Path) -> None:
     """Write the page of these markings to `path`, whole or not at all. Raises OSError."""
-    content = render(markings).encode()
+    content, path = render(markings).encode(), Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

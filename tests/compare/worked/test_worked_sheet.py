@@ -80,6 +80,9 @@ def test_the_digits_are_kept_as_written():
 WRONG = [  # (in the text, in its place, what the message must say)
     ("title =", "titel =", "titel: unknown key; expected one of title, .*nearest: 'title'"),
     ('title = "Problem 1b"', "title = 3", "title: expected text"),
+    ('title = "Problem 1b"', 'title = "a\\u001b[31m"', "title: expected one line without control"),
+    ("w1 = ", '"w\\n1" = ', "names.w 1: expected one line without control characters"),
+    ("[2, 3, 1]", "[2, 1e9, 1]", r"whole numbers from 1 to 200, got \[2, 1e9, 1\]"),
     ('title = "Problem 1b"\n', "", "title: expected, and missing"),
     ("[2, 3, 1]", "[2, 0, 1]", "network.layers: expected whole numbers from 1"),
     ("[2, 3, 1]", "[2, 3.0, 1]", "network.layers: expected whole numbers"),
@@ -123,6 +126,7 @@ WRONG = [  # (in the text, in its place, what the message must say)
     ("b4 = -0.119", "b4 = inf", "claims.backward.b4: expected a finite number, got inf"),
     ("b4 = -0.119", "b4 = []", "claims.backward.b4: expected a number"),
     ("b4 = -0.119", "b4 = 1979-05-27", "claims.backward.b4: expected a number"),
+    ("b4 = -0.119", "b4 = '-0.119'", "claims.backward.b4: expected a number without quotes"),
     ("b4 = -0.119", "b4 = '1 +'", "claims.backward.b4: expected an expression"),
     ("b4 = -0.119", "b4 = '1 < 2'", "claims.backward.b4: expected an expression, and no"),
     ("b4 = -0.119", "b4 = 'wi'", "unknown name 'wi' .nearest: 'w1'."),
@@ -188,6 +192,7 @@ def test_what_would_take_for_ever_is_refused():
         ("log(w1 - 1)", "has no value"),
         ("sqrt(-1 * w1)", "has no value"),
         ("exp(exp(exp(exp(9))))", "has no value"),
+        ("exp(9999)", "has no value"),  # beyond what is shown
         ("(9**999)**999", "has no value"),
     ],
 )
@@ -204,8 +209,30 @@ def test_what_overflows_is_reported():
     text = TEXT.replace('["sigmoid", "sigmoid"]', '["elu", "identity"]')
     text = text.replace("[[1, -1, 0]]", "[[1e30, 1e30, 1e30]]").replace("x = [[1", "x = [[1e30")
     text = text.replace("half_squared_error", "binary_cross_entropy")
-    with pytest.raises(DisagreementError):
+    with pytest.raises(SheetError, match=r"sheet: network: a number of the step is too large"):
         mark(parse(text))
+
+
+def test_a_prediction_without_a_loss_is_said():
+    text = TEXT.replace('"sigmoid"]', '"identity"]').replace("bias = [0.1]", "bias = [1.5]")
+    text = text.replace("half_squared_error", "binary_cross_entropy")
+    with pytest.raises(SheetError, match=r"network: .*logarithm of 0 or of a negative number"):
+        mark(parse(text))
+
+
+def test_all_may_be_frozen():
+    frozen = 'frozen = ["0.weight", "0.bias", "2.weight", "2.bias"]'
+    text = TEXT.replace("lr = 0.1", f"lr = 0.1\n{frozen}").replace("w1 = 0.5027", "w1 = 0.5")
+    marked = mark(parse(text)).claims[-1]
+    assert (marked.claim.label, marked.mark, marked.exact) == ("w1", "exact", 0.5)
+
+
+def test_names_of_names_do_not_grow_without_bound():
+    """Each is twice the one above it."""
+    names = "\n".join(f'n{k} = "n{k - 1} + n{k - 1}"' for k in range(1, 300))
+    text = TEXT.replace("[names]", f'[names]\nn0 = "0.weight[0,0] + lr"\n{names}')
+    with pytest.raises(SheetError, match=r"names.n10: expected at most 2,000 terms.*got 2,048"):
+        parse(text)
 
 
 PIECES = [
