@@ -5,7 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from compare.worked import DisagreementError, mark, parse
+from compare.worked import DisagreementError, mark, parse, sides
 from compare.worked.figures import gives, right
 from manual import nn
 
@@ -31,6 +31,7 @@ lr = 0.1
 a1 = "activation.1[0,0]"
 a4 = "activation.3[0,0]"
 z4 = "activation.2[0,0]"
+z1 = "activation.0[0,0]"
 w7 = "2.weight[0,0]"
 b4 = "2.bias[0]"
 """
@@ -86,6 +87,35 @@ def test_a_slip_in_a_local_derivative_is_carried_on():
     assert found["b4 (backward)"].follows == ("a4 / z4",)
     assert set(found["w7"].follows) == {"z4 / w7", "a4 / z4"}
     assert found["b4 (updated)"].follows == ("a4 / z4",)
+
+
+@pytest.mark.parametrize(
+    ("slip", "later"),
+    [
+        ('"z4 / b4" = 1.2', "b4 = -0.14215"),
+        ('"z4 / a1" = 1.2', "a1 = -0.14215"),
+        ('"a1 / z1" = 0.3288', "z1 = -0.03895"),
+        ('"a4 / a1" = 0.3492', "z1 = -0.03795"),
+    ],
+)
+def test_each_local_derivative_is_used(slip, later):
+    """∂L/∂z4 is −0.118459, ∂a1/∂z1 is 0.228784. A derivative over two modules is used by none."""
+    found = marks(f"[claims.derivative]\n{slip}\n[claims.backward]\n{later}\n")
+    last = list(found.values())[-1]
+    local = not slip.startswith('"a4 / a1"')
+    assert last.mark == ("follows" if local else "wrong")
+    assert last.follows == ((slip.split('"')[1],) if local else ())
+
+
+@pytest.mark.parametrize(
+    ("slip", "slope"),
+    [("z4 = 0.100\na4 = 0.600", "0.24000"), ("z4 = 0.300\na4 = 0.525", "0.24446")],
+)
+def test_a_slope_is_taken_from_output_or_input(slip, slope):
+    """0.6 · 0.4 from the output, σ′(0.3) from the input; 0.249376 is exact."""
+    found = marks(f'[claims.forward]\n{slip}\n[claims.derivative]\n"a4 / z4" = {slope}\n')
+    assert found["a4 / z4"].mark == "follows"
+    assert [m.mark for m in found.values()].count("wrong") == 1
 
 
 def test_a_slip_is_carried_on_by_one_who_keeps_all_digits():
@@ -146,6 +176,18 @@ def test_where_manual_differs_nothing_is_marked(monkeypatch, method):
     own = getattr(nn.Sigmoid, method)
     monkeypatch.setattr(nn.Sigmoid, method, lambda self, a: own(self, a) * (1 + 1e-9))
     with pytest.raises(DisagreementError, match=r"activation.*manual has .*autograd .*oracle"):
+        marks("[claims.forward]\na4 = 0.525\n")
+
+
+def test_where_autograd_differs_nothing_is_marked(monkeypatch):
+    own = sides.rows
+
+    def wrong(sheet):
+        manual, torch = own(sheet)
+        return manual, torch | {"loss": torch["loss"] * (1 + 1e-9)}
+
+    monkeypatch.setattr(sides, "rows", wrong)
+    with pytest.raises(DisagreementError, match="sheet: loss: manual has"):
         marks("[claims.forward]\na4 = 0.525\n")
 
 
