@@ -1,4 +1,4 @@
-"""The command line: handgrad verify, bench, trust. Heavy imports wait for the command."""
+"""The command line: handgrad verify, check, bench, trust. Heavy imports wait for the command."""
 
 import math
 import sys
@@ -141,6 +141,52 @@ def verify(
         file=sys.stderr,
     )
     return 1 if failed else 0
+
+
+@app.command()
+def check(
+    sheets: Annotated[
+        list[Path], typer.Argument(metavar="SHEET.toml …", help="Worked solutions to mark.")
+    ],
+    json: Json = False,
+    csv: Csv = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PAGE", help="Write a page that steps through them.")
+    ] = None,
+) -> int:
+    """Mark hand-worked solutions, figure by figure: exact, rounding, follows or wrong.
+
+    Every exact figure is what manual, autograd and an oracle in 80 digits agree on. `follows`
+    is wrong, but what the sheet's own earlier figures give: it counts as right. Exit status 1
+    where a figure is wrong, or where the three do not agree; 2 for a sheet that cannot be read."""
+    one_format(json, csv)
+
+    from benchmarks.show import console, print_records
+    from compare import worked
+    from compare.worked import show
+
+    markings, unread, undecided = [], 0, 0
+    for path in sheets:
+        try:
+            markings.append(worked.mark(worked.read(path)))
+        except worked.DisagreementError as error:
+            print(f"not marked: {error}", file=sys.stderr)
+            undecided += 1
+        except (worked.SheetError, OSError) as error:
+            unread += _complain(str(error))
+    records = [row for marking in markings for row in marking.records]
+    if not print_records(records, json, csv):
+        for marking in markings:
+            console.print(show.table(marking))
+    for marking in markings:
+        print(show.line(marking), file=sys.stderr if json or csv else sys.stdout)
+    if html is not None and markings:
+        from compare.worked.page import write
+
+        write(markings, html)
+    if unread:
+        return 2
+    return 1 if undecided or not all(marking.passed for marking in markings) else 0
 
 
 def given(ctx: typer.Context) -> set[str]:

@@ -3,18 +3,20 @@
 A 2-3-1 net, all sigmoid: n1 = σ(w1 x1 + w2 x2 + b1), n2 with w3, w4, b2, n3 with w5, w6, b3,
 ŷ = σ(w7 n1 + w8 n2 + w9 n3 + b4). Loss ½ (y − ŷ)², learning rate 0.1, x = (1, 0), y = 1.
 
-The exact values come from the forward formulas alone, in 60-digit decimals: a derivative is the
-central difference of the loss with step 10⁻²⁰, right to more than 30 digits. No backward formula
-is involved that a mistake could be shared with.
+The exact values are those by which a worked solution is marked (compare/worked/exact.py): from the
+forward formulas alone, in 80-digit decimals.
 """
 
-from decimal import Decimal, localcontext
+import json
 
 import numpy as np
 import pandas as pd
 import torch
 
 from compare.trace import Run, StepError, manual_step, torch_step
+from compare.worked import parse
+from compare.worked.decimals import floats
+from compare.worked.exact import Exact
 from manual import nn, optim
 from torch_ref import twins
 
@@ -58,21 +60,20 @@ def problem(name: str, dtype: np.dtype) -> tuple:
 
 def exact(name: str) -> dict[str, np.ndarray]:
     """Row name → exact value of every tensor of the step, rounded once, to float64."""
-    with localcontext() as context:
-        context.prec = 60
-        theta = {k: _decimals(v) for k, v in PROBLEMS[name].items()}
-        x = _decimals([list(X)])
-        activations = _forward(theta, x)
-        rows = {"x": x, "loss": _loss(theta, x)}
-        rows |= {f"activation.{k}": a for k, a in enumerate(activations)}
-        rows["d_x"] = _gradient(lambda v: _loss(theta, v), x)
-        for k, a in enumerate(activations):
-            rows[f"d_activation.{k}"] = _gradient(lambda v, k=k: _loss(theta, v, k + 1), a)
-        for key, value in theta.items():
-            gradient = _gradient(lambda v, key=key: _loss({**theta, key: v}, x), value)
-            rows[f"grad.{key}"] = gradient
-            rows[f"updated.{key}"] = value - Decimal(LR) * gradient
-        return {row: np.array(value, dtype=np.float64) for row, value in rows.items()}
+    given = PROBLEMS[name]
+    lines = ['title = "homework"', "[network]", "layers = [2, 3, 1]"]
+    lines += ['activations = ["sigmoid", "sigmoid"]', 'loss = "half_squared_error"']
+    for k in (0, 2):
+        lines.append("[[network.parameters]]")
+        lines += [f"{kind} = {_toml(given[f'{k}.{kind}'])}" for kind in ("weight", "bias")]
+    lines += ["[data]", f"x = {_toml([list(X)])}", f"y = {_toml([[Y]])}"]
+    lines += ["[step]", 'optimizer = "sgd"', f"lr = {LR}", "[claims.forward]", "loss = 0.0"]
+    return {row: floats(value) for row, value in Exact(parse("\n".join(lines))).rows.items()}
+
+
+def _toml(digits: list) -> str:
+    """Lists of numbers that are texts, as TOML has them."""
+    return json.dumps(digits).replace('"', "")
 
 
 def check(name: str, dtype: np.dtype) -> pd.DataFrame:
@@ -123,37 +124,3 @@ def _error(value: np.ndarray, expected: np.ndarray) -> float:
     if value.shape != expected.shape or not np.isfinite(value).all():
         return np.inf
     return float(np.abs(value - expected).max())
-
-
-def _decimals(text: list) -> np.ndarray:
-    return np.vectorize(Decimal)(np.array(text))
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return np.vectorize(lambda v: 1 / (1 + (-v).exp()))(z)
-
-
-def _forward(theta: dict[str, np.ndarray], a: np.ndarray, first: int = 0) -> list[np.ndarray]:
-    """The outputs of modules `first` … 3, where `a` is the input of the first of them."""
-    outputs = []
-    for k in range(first, 4):
-        a = _sigmoid(a) if k % 2 else a.dot(theta[f"{k}.weight"].T) + theta[f"{k}.bias"]
-        outputs.append(a)
-    return outputs
-
-
-def _loss(theta: dict[str, np.ndarray], a: np.ndarray, first: int = 0) -> Decimal:
-    prediction = _forward(theta, a, first)[-1] if first < 4 else a
-    return ((Decimal(Y) - prediction) ** 2).sum() / 2
-
-
-def _gradient(f, at: np.ndarray) -> np.ndarray:
-    """df/d(at) by central differences, element by element."""
-    h = Decimal("1e-20")
-    result = np.empty_like(at)
-    for index in np.ndindex(at.shape):
-        up, down = at.copy(), at.copy()
-        up[index] += h
-        down[index] -= h
-        result[index] = (f(up) - f(down)) / (2 * h)
-    return result
