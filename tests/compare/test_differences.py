@@ -316,3 +316,12 @@ def test_where_there_is_nothing_to_search_for_f_is_called_once(bad):
         found = derivative(g, np.array([x]), (0,), np.array([cotangent]))
         assert np.isnan(found).all()
         assert len(calls) == 1
+
+
+def test_two_steps_beside_the_halved_ones(monkeypatch):
+    ladders = _Ladders(np.sin, np.ones(1), (0,), np.ones(1), None)
+    found = ladders._descend(0.5, differences.LEVELS)
+    level, steps = _Ladders._level, []
+    monkeypatch.setattr(_Ladders, "_level", lambda self, h: steps.append(h) or level(self, h))
+    assert ladders._beside(found) < 1e-12
+    assert steps == pytest.approx([found.h / 2**0.5, found.h / 2**0.25], rel=1e-15)

@@ -47,7 +47,7 @@ PARTS = {
     ),
 }
 # A mutant that has passed so many seconds of tests survives: thousands of tests use `compare`.
-LIMITS = {"manual": 60, "compare": 4}
+LIMITS = {"manual": 60, "compare": 8}
 HANGS = 30  # seconds of CPU time beyond these, and it will not end; mutmut would wait for minutes
 CASES = 5  # of a test of a mutant's own file, for one of any other
 # Tests that a mutant fails without having made a mistake: it has frames of its own between a
