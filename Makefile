@@ -1,5 +1,5 @@
 # make          installs into .venv, proves manual against torch, trains MNIST with both
-# make test     runs the tests
+# make test     runs the tests, on all cores
 # make lint     runs ruff
 # make bench-steps  times single steps of manual, torch, JAX and scikit-learn, then an epoch with its
 #               data [DATA=folder that holds MNIST/raw]
@@ -18,7 +18,7 @@ all: .venv/installed
 	$(BIN)/handgrad bench
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 trust: .venv/installed
 	$(BIN)/handgrad trust
