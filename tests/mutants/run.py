@@ -211,7 +211,8 @@ def main() -> int:
             if pid == 0:
                 run(part, files)
                 os._exit(0)
-            os.waitpid(pid, 0)
+            if os.waitpid(pid, 0)[1]:
+                return 1  # it has said why; the last run's figures would pass for its own
     return report(ROOT, PARTS)
 
 
