@@ -325,3 +325,11 @@ def test_two_steps_beside_the_halved_ones(monkeypatch):
     monkeypatch.setattr(_Ladders, "_level", lambda self, h: steps.append(h) or level(self, h))
     assert ladders._beside(found) < 1e-12
     assert steps == pytest.approx([found.h / 2**0.5, found.h / 2**0.25], rel=1e-15)
+
+
+def test_where_steps_part_the_error_is_twice_as_large(monkeypatch):
+    found = iter([_Found(value=1.0, error=0.1, size=1.0), _Found(value=2.0, error=0.2, size=1.0)])
+    monkeypatch.setattr(differences, "ORDERS", (1,))
+    monkeypatch.setattr(differences, "_extrapolated", lambda *_: next(found))
+    kept = _Ladders(np.sin, np.ones(1), (0,), np.ones(1), None)._descend(0.5, 2)
+    assert (kept.value, kept.error) == (1.0, 2.0)
