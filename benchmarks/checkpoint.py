@@ -32,7 +32,9 @@ def load(path: Path) -> Any:
     altered, of another version or no checkpoint."""
     arrays, texts = read(path)
     if texts.get("format") != FORMAT:
-        raise TensorFileError(f"{path}: no checkpoint but {texts.get('format', 'a file of weights')}")
+        raise TensorFileError(
+            f"{path}: no checkpoint but {texts.get('format', 'a file of weights')}"
+        )
     if texts.get("version") != VERSION:
         raise TensorFileError(
             f"{path}: a checkpoint of version {texts.get('version')}, expected {VERSION}"

@@ -90,7 +90,7 @@ def verify(
 
 # Options of the training that mean nothing for single steps.
 TRAINING = frozenset(
-    ["dataset", "data_root", "device", "epochs", "lr", "momentum", "optimizer", "weight_decay"]
+    "checkpoint dataset data_root device epochs lr momentum optimizer resume weight_decay".split()
 )
 
 
@@ -150,6 +150,16 @@ def bench(
         ),
     ] = [1],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Of weights and batch order.", **whole(0))] = 0,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File that holds, after every epoch, all that --resume needs."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the --checkpoint; where there is none yet, begin."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
     ),
@@ -160,6 +170,10 @@ def bench(
 
     Writes a CSV (a row for each side and epoch) and a picture. Exit status 1 where the pair is
     not proven or the training diverges; nothing is trained before the proof.
+
+    --checkpoint: one file for both sides, replaced after every epoch as a whole. A run that was
+    killed ends with --resume, and else the same options (--epochs may be more), bit for bit where
+    it would have ended.
 
     --steps: a network, its data and its weights alike for all; every contestant's step is proven
     equal to manual's before it is timed. Without --hidden, --activation, --dtype and --batch-size
@@ -176,6 +190,8 @@ def bench(
             refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
     if advise:
         refuse(chosen & {"out"}, "has no meaning with --advise")
+    if resume and checkpoint is None:
+        raise typer.BadParameter("--resume goes on from a --checkpoint: give its path")
     if steps:
         from benchmarks.steps.contestant import MAKERS
 
@@ -227,7 +243,8 @@ def bench(
         threads=threads[0],
         seed=seed,
     )
-    return run.bench(settings, load(dataset.value, data_root), out, json, csv)
+    data = load(dataset.value, data_root)
+    return run.bench(settings, data, out, json, csv, checkpoint, resume)
 
 
 @app.command()
@@ -269,8 +286,9 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(_complain(error.format_message().replace("Value error, ", "")))
     except (ValueError, OSError) as error:
         from benchmarks.data import DataError
+        from benchmarks.tensor_file import TensorFileError
 
-        if not isinstance(error, DataError | OSError):
+        if not isinstance(error, DataError | TensorFileError | OSError):
             raise
         sys.exit(_complain(str(error)))
     except (MemoryError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """Where a result came from, and how it reaches the disk."""
 
+import glob
 import os
 import platform
 import tempfile
@@ -61,11 +62,27 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a temporary file beside it, then a rename."""
+    """Put `content` at `path` in one step: a temporary file beside it, then a rename. Raises
+    OSError naming the path, where there is then what was there before."""
+    try:
+        _replace(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def sweep(path: Path) -> None:
+    """Delete what `replace` leaves beside `path` where it is killed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        leftover.unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave the new name without content
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     finally:

@@ -80,7 +80,9 @@ def first_nonfinite(net: Module, criterion: Criterion, run: Callable[[], float])
         for path, module in modules.items():
             _replaced(stack, module, "forward", watched_forward(path, module, module.forward))
             for name in ("backward", "backward_parameters"):
-                _replaced(stack, module, name, watched_backward(path, module, getattr(module, name)))
+                _replaced(
+                    stack, module, name, watched_backward(path, module, getattr(module, name))
+                )
         loss = run()
     look_at_parameters("updated.")
     finite = math.isfinite(loss) and all(np.isfinite(p.data).all() for p in net.parameters())

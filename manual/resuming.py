@@ -101,11 +101,15 @@ def _check_history(state: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     if not isinstance(history, list) or any(
         not isinstance(entry, list) or tuple(map(type, entry)) != kinds for entry in history
     ):
-        raise ValueError("the state's history is no list of [epoch, loss, validation loss, seconds]")
+        raise ValueError(
+            "the state's history is no list of [epoch, loss, validation loss, seconds]"
+        )
     if [entry[0] for entry in history] != list(range(1, len(history) + 1)):
         raise ValueError("the state's history does not count its epochs from 1")
-    if type(best) is not int or not 0 <= best <= len(history) or (
-        bool(best) != (about["validation"] and bool(history))
+    if (
+        type(best) is not int
+        or not 0 <= best <= len(history)
+        or (bool(best) != (about["validation"] and bool(history)))
     ):
         raise ValueError(f"the state's best epoch is {best!r} of {len(history)}")
     if (state["best_network"] is None) != (about["patience"] is None or best == 0):

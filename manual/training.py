@@ -73,9 +73,7 @@ def predict(
     return not_nan(_outputs(net, x, scale, batch_size))
 
 
-def _outputs(
-    net: Module, x: np.ndarray, scale: float | None, batch_size: int = 1000
-) -> np.ndarray:
+def _outputs(net: Module, x: np.ndarray, scale: float | None, batch_size: int = 1000) -> np.ndarray:
     """`predict` that lets a NaN pass."""
     if len(x) == 0:
         raise ValueError("predict: x has no samples")
@@ -310,9 +308,7 @@ def train(
         seconds = time.perf_counter() - start
         weights = get_weights()
         if not np.isfinite(weights).all():
-            raise FloatingPointError(
-                f"a weight became non-finite in epoch {epoch}; {began(epoch)}"
-            )
+            raise FloatingPointError(f"a weight became non-finite in epoch {epoch}; {began(epoch)}")
         validation_loss = None if validate is None else validate()
         if validation_loss is not None and not math.isfinite(validation_loss):
             raise FloatingPointError(
