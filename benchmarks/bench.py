@@ -1,8 +1,8 @@
 """`handgrad bench`: prove, train, report."""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 from rich.table import Table
@@ -10,7 +10,8 @@ from rich.table import Table
 from benchmarks.data import Dataset
 from benchmarks.mnist import Settings, make_pair, prove, train
 from benchmarks.plot import plot
-from benchmarks.results import write_csv, write_probe
+from benchmarks.results import write_csv
+from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
 from benchmarks.steps.command import hint
 from benchmarks.steps.problem import Problem
@@ -35,11 +36,10 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
         f"most {proof.frame.used.max():.0%} of what rounding allows",
         file=sys.stderr,
     )
-    stem = out / f"bench-{data.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    path = stem.with_name(stem.name + ".csv")
-    write_probe(out)
+    log = Run(out, "bench")
+    path = log.path(data.name, ".csv")
     rows: list[dict] = []
-    status = 0
+    status, outcome = 0, "finished"
     try:
         with working("training", total=2 * settings.epochs) as progress:
             for pair_of_rows in train(pair, data, settings, progress):
@@ -49,12 +49,13 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
         if rows:  # it may have come while these were being written
             write_csv(path, rows)
         print(f"interrupted after {len(rows) // 2} finished epochs", file=sys.stderr)
-        status = 130
+        status, outcome = 130, "interrupted"
     except FloatingPointError as error:
         print(f"training stopped: {error} (lr {settings.lr})", file=sys.stderr)
-        status = 1
+        status, outcome = 1, "diverged"
     if not rows:
         return status
+    log.record([row | {"outcome": outcome} for row in run_rows(rows)])
     if not print_records(rows, as_json, as_csv):
         console.print(epochs_table(rows, settings))
         console.print(summary_table(rows, settings))
@@ -94,6 +95,22 @@ def _title(row: dict) -> str:
         f"lr {row['lr']}, batch {row['batch_size']}, {row['dtype']}, "
         f"{row['threads']} thread{'s' * (row['threads'] > 1)}, seed {row['seed']}"
     )
+
+
+def run_rows(rows: list[dict]) -> list[dict]:
+    """For each side the figures of its last epoch, the seconds of all, and the samples a second
+    of the median one."""
+    summary = []
+    for side in STYLES:
+        own = [row for row in rows if row["side"] == side]
+        last = {name: value for name, value in own[-1].items() if name != "epoch"}
+        figures = {
+            "epochs_run": len(own),
+            "seconds": sum(row["seconds"] for row in own),
+            "samples_per_second": median(row["samples_per_second"] for row in own),
+        }
+        summary.append(last | figures)
+    return summary
 
 
 def epochs_table(rows: list[dict], settings: Settings) -> Table:

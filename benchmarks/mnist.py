@@ -117,9 +117,9 @@ def train(
                     # each call of fit is of one epoch, which it counts as its first
                     told = str(error).replace("epoch 1", f"epoch {epoch}")
                     raise FloatingPointError(f"{side.name}: {told}") from None
-            difference = _difference(*(side.weights() for side in sides))
+            apart = difference(*(side.weights() for side in sides))
             for side in sides:
-                rows[side.name] |= {"max_weight_difference": difference, **origin}
+                rows[side.name] |= {"max_weight_difference": apart, **origin}
             rows["manual"]["device"] = "cpu"
             yield [rows[side.name] for side in sides]
 
@@ -171,7 +171,7 @@ def _sides(pair: Pair, data: Dataset, settings: Settings) -> list[Side]:
             name,
             epoch,
             lambda x: package.predict(net, x, SCALE),
-            lambda: {key: _numpy(value) for key, value in net.state_dict().items()},
+            lambda: {key: numpy_of(value) for key, value in net.state_dict().items()},
         )
 
     return [
@@ -180,11 +180,13 @@ def _sides(pair: Pair, data: Dataset, settings: Settings) -> list[Side]:
     ]
 
 
-def _numpy(value: np.ndarray | torch.Tensor) -> np.ndarray:
+def numpy_of(value: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The value itself, or what a tensor holds."""
     return value.cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def _difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """The largest between any two weights of one name and place."""
     return float(max(np.abs(a[name] - b[name]).max() for name in a))
 
 

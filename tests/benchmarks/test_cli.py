@@ -237,7 +237,7 @@ def test_the_figures_of_a_row_are_what_they_are_called():
     assert (manual["device"], torch["device"]) == ("cpu", "cpu")
     a = {"w": np.array([1.0, 5.0]), "b": np.ones(2)}
     b = {"w": np.array([1.5, 5.0]), "b": np.ones(2)}
-    assert mnist._difference(a, b) == 0.5
+    assert mnist.difference(a, b) == 0.5
 
 
 def test_the_summary_is_of_the_median_epoch():
