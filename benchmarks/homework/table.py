@@ -53,38 +53,49 @@ def reached(row: dict, figures: Figures | None) -> bool:
 
 def runs_table(rows: list[dict], digits: tuple[int, int]) -> Table:
     """For each run the homework's figures, then manual's and torch's. It fits into 80 columns."""
-    table = plain_table(f"{title(rows[0])}, seed {rows[0]['seed']}")
-    table.add_column("test images, %", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for column in ("acc.", "loss", "prec.", "recall", "F1", "epochs", "sec.", "apart"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ("acc.", "loss", "prec.", "recall", "F1", "epochs", "sec.", "apart")
+    table = _table(f"{title(rows[0])}, seed {rows[0]['seed']}", columns)
     for row in rows:
         figures = printed(BY_NAME[row["run"]], digits)
         if row["side"] == "manual":
-            table.add_row(row["run"], "[dim]homework[/]", *homework_cells(figures))
+            _begin(table, row["run"], homework_cells(figures))
         shown = cells(row)
         if not reached(row, figures):
             shown[0] = f"[red]{shown[0]}[/]"
-        table.add_row("", f"[{STYLES[row['side']]}]{row['side']}[/]", *shown)
+        table.add_row(_coloured(row["side"]), *shown)
     return table
 
 
 def spread_table(frame: pd.DataFrame, digits: tuple[int, int], row: dict) -> Table:
     """Mean and standard deviation over the seeds, beside the homework's one figure."""
     first, n = row["seed"], int(frame.seeds.max())
-    table = plain_table(
-        f"{title(row)}, seeds {first} to {first + n - 1}: mean ± standard deviation"
-    )
-    table.add_column("test images, %", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for column in ("acc.", "lowest", "loss", "prec.", "recall", "F1"):
-        table.add_column(column, justify="right", no_wrap=True)
+    seeds = f"seeds {first} to {first + n - 1}: mean ± standard deviation"
+    columns = ("acc.", "lowest", "loss", "prec.", "recall", "F1")
+    table = _table(f"{title(row)}, {seeds}", columns)
     for own in frame.to_dict("records"):
         if own["side"] == "manual":
             accuracy, *others = homework_cells(printed(BY_NAME[own["run"]], digits))
-            table.add_row(own["run"], "[dim]homework[/]", accuracy, "", *others)
-        table.add_row("", f"[{STYLES[own['side']]}]{own['side']}[/]", *spread_cells(own))
+            _begin(table, own["run"], [accuracy, "", *others])
+        table.add_row(_coloured(own["side"]), *spread_cells(own))
     return table
+
+
+def _table(heading: str, columns: tuple[str, ...]) -> Table:
+    table = plain_table(heading)
+    table.add_column("test images, %", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _begin(table: Table, run: str, homework: list[str]) -> None:
+    """A line with the run's name, and one with the homework's figures."""
+    table.add_row(f"[bold]{run}[/]")
+    table.add_row("  homework", *homework)
+
+
+def _coloured(side: str) -> str:
+    return f"  [{STYLES[side]}]{side}[/]"
 
 
 def spread_cells(own: dict) -> list[str]:
