@@ -3,10 +3,13 @@
 import csv
 import errno
 import io
+import math
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
@@ -81,10 +84,20 @@ def read(folder: Path) -> pd.DataFrame:
     path = folder / NAME
     if not path.exists():
         raise LogError(f"no file {path}: bench, homework and trust write it")
-    _parse(path)
-    frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"), float_precision="round_trip")
-    frame.index = pd.RangeIndex(1, len(frame) + 1, name="number")
-    return frame
+    header, rows = _parse(path)
+    columns = {name: _typed(name, [cells[k] for cells in rows]) for k, name in enumerate(header)}
+    return pd.DataFrame(columns, index=pd.RangeIndex(1, len(rows) + 1, name="number"))
+
+
+def _typed(name: str, cells: list[str]) -> np.ndarray:
+    """Whole numbers, or numbers, exactly as they were written, where all cells are; else text.
+    An empty cell is NaN (and makes a column of numbers one of floats), or None."""
+    if name not in TEXT:
+        with suppress(ValueError, OverflowError):
+            return np.array([int(cell) for cell in cells], np.int64)
+        with suppress(ValueError):
+            return np.array([float(cell) if cell else math.nan for cell in cells])
+    return np.array([cell or None for cell in cells], object)
 
 
 def _cell(value: Any) -> str:
