@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 from rich.table import Table
@@ -10,7 +11,8 @@ from benchmarks.data import Dataset
 from benchmarks.mnist import Pair, Settings, make_pair, prove, train
 from benchmarks.plot import plot
 from benchmarks.progress import Progress, begin
-from benchmarks.results import sweep, write_csv, write_probe
+from benchmarks.results import sweep, write_csv
+from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
 from benchmarks.steps.command import hint
 from benchmarks.steps.problem import Problem
@@ -48,14 +50,16 @@ def bench(
         f"most {proof.frame.used.max():.0%} of what rounding allows",
         file=sys.stderr,
     )
-    path = out / f"bench-{data.name}-{run.started}.csv"
-    write_probe(out)
+    log = Run(out, "bench", run.began)
+    path = log.path(data.name, ".csv")
     sweep(path)
     if run.rows:  # these may be more than the run wrote there before it was stopped
         write_csv(path, run.rows)
-    status, rows = _train(run, pair, data, settings, path), run.rows
+    status, outcome = _train(run, pair, data, settings, path)
+    rows = run.rows
     if not rows:
         return status
+    log.record([row | {"outcome": outcome} for row in run_rows(rows)])
     if not print_records(rows, as_json, as_csv):
         console.print(epochs_table(rows, settings))
         console.print(summary_table(rows, settings))
@@ -78,8 +82,11 @@ def bench(
     return status
 
 
-def _train(run: Progress, pair: Pair, data: Dataset, settings: Settings, path: Path) -> int:
-    """Train what is left to train, row by row into `run` and the CSV; returns the exit status."""
+def _train(
+    run: Progress, pair: Pair, data: Dataset, settings: Settings, path: Path
+) -> tuple[int, str]:
+    """Train what is left to train, row by row into `run` and the CSV; returns the exit status
+    and, in a word, how it ended."""
     try:
         with working("training", total=2 * settings.epochs - len(run.rows)) as progress:
             for rows in train(pair, data, settings, progress, run.states):
@@ -91,11 +98,11 @@ def _train(run: Progress, pair: Pair, data: Dataset, settings: Settings, path: P
         if run.rows:  # it may have come while these were being written
             write_csv(path, run.rows)
         print(f"interrupted after {run.epochs} finished epochs{run.told()}", file=sys.stderr)
-        return 130
+        return 130, "interrupted"
     except FloatingPointError as error:
         print(f"training stopped: {error} (lr {settings.lr}){run.told()}", file=sys.stderr)
-        return 1
-    return 0
+        return 1, "diverged"
+    return 0, "finished"
 
 
 def _problem(settings: Settings, data: Dataset) -> Problem:
@@ -115,6 +122,22 @@ def _title(row: dict) -> str:
         f"lr {row['lr']}, batch {row['batch_size']}, {row['dtype']}, "
         f"{row['threads']} thread{'s' * (row['threads'] > 1)}, seed {row['seed']}"
     )
+
+
+def run_rows(rows: list[dict]) -> list[dict]:
+    """For each side the figures of its last epoch, the seconds of all, and the samples a second
+    of the median one."""
+    summary = []
+    for side in STYLES:
+        own = [row for row in rows if row["side"] == side]
+        last = {name: value for name, value in own[-1].items() if name != "epoch"}
+        figures = {
+            "epochs_run": len(own),
+            "seconds": sum(row["seconds"] for row in own),
+            "samples_per_second": median(row["samples_per_second"] for row in own),
+        }
+        summary.append(last | figures)
+    return summary
 
 
 def epochs_table(rows: list[dict], settings: Settings) -> Table:

@@ -1,4 +1,4 @@
-"""The command line: handgrad verify, bench, trust. Heavy imports wait for the command."""
+"""The command line: what handgrad can be asked. Heavy imports wait for the command."""
 
 import sys
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.homework.cli import homework
 from benchmarks.options import (
     Activation,
     Csv,
@@ -19,8 +20,10 @@ from benchmarks.options import (
     one_format,
     real,
     refuse,
+    threads_here,
     whole,
 )
+from benchmarks.runs.cli import results
 
 app = typer.Typer(
     name="handgrad",
@@ -90,7 +93,18 @@ def verify(
 
 # Options of the training that mean nothing for single steps.
 TRAINING = frozenset(
-    "checkpoint dataset data_root device epochs lr momentum optimizer resume weight_decay".split()
+    [
+        "checkpoint",
+        "dataset",
+        "data_root",
+        "device",
+        "epochs",
+        "lr",
+        "momentum",
+        "optimizer",
+        "resume",
+        "weight_decay",
+    ]
 )
 
 
@@ -205,13 +219,8 @@ def bench(
     from benchmarks import bench as run
     from benchmarks.data import load
     from benchmarks.mnist import Settings
-    from benchmarks.results import available_cores
 
-    cores = available_cores()
-    if max(threads) > cores:
-        raise typer.BadParameter(
-            f"--threads must be at most {cores}, the cores here, got {max(threads)}"
-        )
+    threads_here(max(threads))
     if steps or advise:
         from benchmarks.steps import command, sweep
         from benchmarks.steps.problem import Problem
@@ -275,6 +284,10 @@ def trust(
     if only is not None:
         return command.show(seed, only)
     return command.trust(seed, networks, workers or available_cores(), out, json, csv)
+
+
+app.command()(homework)
+app.command()(results)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -123,9 +123,9 @@ def train(
                     rows[side.name] = _epoch(side, data, epoch)
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{side.name}: {error}") from None
-            difference = _difference(*(side.weights() for side in sides))
+            apart = difference(*(side.weights() for side in sides))
             for side in sides:
-                rows[side.name] |= {"max_weight_difference": difference, **origin}
+                rows[side.name] |= {"max_weight_difference": apart, **origin}
             rows["manual"]["device"] = "cpu"
             yield [rows[side.name] for side in sides]
 
@@ -181,7 +181,7 @@ def _sides(
             name,
             train_to,
             lambda x: package.predict(net, x, SCALE),
-            lambda: {key: _numpy(value) for key, value in net.state_dict().items()},
+            lambda: {key: numpy_of(value) for key, value in net.state_dict().items()},
         )
 
     return [
@@ -190,11 +190,13 @@ def _sides(
     ]
 
 
-def _numpy(value: np.ndarray | torch.Tensor) -> np.ndarray:
+def numpy_of(value: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The value itself, or what a tensor holds."""
     return value.cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def _difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """The largest between any two weights of one name and place."""
     return float(max(np.abs(a[name] - b[name]).max() for name in a))
 
 

@@ -84,3 +84,14 @@ def refuse(options: Collection[str], why: str) -> None:
     """Refuse options that were given, for they would change nothing."""
     for name in sorted(options):
         raise typer.BadParameter(f"--{name.replace('_', '-')} {why}")
+
+
+def threads_here(threads: int) -> None:
+    """Refuse more threads than there are cores."""
+    from benchmarks.results import available_cores
+
+    cores = available_cores()
+    if threads > cores:
+        raise typer.BadParameter(
+            f"--threads must be at most {cores}, the cores here, got {threads}"
+        )

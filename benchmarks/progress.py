@@ -15,18 +15,18 @@ from benchmarks.mnist import Settings
 from benchmarks.results import sweep, write_probe
 from benchmarks.tensor_file import TensorFileError
 
-KEPT = ("about", "started", "rows", "states")
+KEPT = ("about", "began", "rows", "states")
 
 
 @dataclass
 class Progress:
-    """path: of the checkpoint, or None. about: what is trained, and on what. started: the time, as
-    the names of the results have it. rows: of all finished epochs. states: side → that of `fit`.
+    """path: of the checkpoint, or None. about: what is trained, and on what. began: when it did,
+    however often it was stopped since. rows: of all finished epochs. states: side → that of `fit`.
     saved: the epoch that the checkpoint holds, or 0."""
 
     path: Path | None
     about: dict[str, Any]
-    started: str
+    began: datetime
     rows: list[dict[str, Any]] = field(default_factory=list)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     saved: int = 0
@@ -41,7 +41,8 @@ class Progress:
         a checkpoint. Raises OSError naming its path; what was there before is there still."""
         self.rows += rows
         if self.path is not None:
-            save({name: getattr(self, name) for name in KEPT}, self.path)
+            kept = {name: getattr(self, name) for name in KEPT}
+            save({**kept, "began": self.began.isoformat()}, self.path)
             self.saved = self.epochs
 
     def told(self) -> str:
@@ -54,7 +55,7 @@ def begin(path: Path | None, resume: bool, settings: Settings, data: Dataset) ->
 
     Raises TensorFileError for a checkpoint of another run, or one that is there without `resume`,
     OSError where it could not be written."""
-    now = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    now = datetime.now(UTC)
     if path is None:
         return Progress(None, {}, now)
     if path.is_dir():
@@ -85,26 +86,22 @@ def _resumed(path: Path, about: dict[str, Any], epochs: int) -> Progress:
     state = load(path)
     if not isinstance(state, dict) or tuple(state) != KEPT or not isinstance(state["about"], dict):
         raise TensorFileError(f"{path}: a checkpoint, but not of handgrad bench")
-    run = Progress(path, **state)
-    for name in about.keys() | run.about.keys():
-        here, there = about.get(name), run.about.get(name)
+    for name in sorted(about.keys() | state["about"].keys()):
+        here, there = about.get(name), state["about"].get(name)
         if here != there:
             raise TensorFileError(
                 f"{path}: of another run: its {name} is {there!r}, expected {here!r}"
             )
-    if not _sound(run):
+    try:
+        run = Progress(path, **{**state, "began": datetime.fromisoformat(state["began"])})
+        run.saved = run.epochs
+        sides = [row["side"] for row in run.rows]
+        histories = {side: len(kept["history"]) for side, kept in run.states.items()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise TensorFileError(f"{path}: its state cannot be read ({error!r})") from error
+    one = {"manual": run.saved, "torch": run.saved}
+    if sides != [*one] * run.saved or histories != one or not run.saved:
         raise TensorFileError(f"{path}: its rows and states do not belong together")
-    run.saved = run.epochs
     if run.saved > epochs:
         raise TensorFileError(f"{path}: holds epoch {run.saved}, expected at most {epochs}")
     return run
-
-
-def _sound(run: Progress) -> bool:
-    """Whether there are two rows, and an entry in the history of both states, for each epoch."""
-    try:
-        sides = [row["side"] for row in run.rows]
-        histories = [len(run.states[side]["history"]) for side in ("manual", "torch")]
-        return sides == ["manual", "torch"] * run.epochs and histories == [run.epochs] * 2
-    except (LookupError, TypeError):
-        return False

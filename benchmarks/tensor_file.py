@@ -13,7 +13,20 @@ from safetensors.numpy import load, save
 from benchmarks.results import replace
 
 DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    ]
 )
 NO_DIGEST = "0" * 64
 # Within a text of the header a quotation mark would have a backslash before it.

@@ -141,9 +141,9 @@ def fit(
 
     Raises TypeError for data that is no array and a generator that is none, ValueError for sizes
     that do not fit, ResumeError (a ValueError; nothing is changed) for a `resume` of another
-    network or other arguments, FloatingPointError when the loss (at once), a weight or the validation loss (at the
-    end of the epoch) is no longer finite, with the epoch, step and layer where that began. To find
-    these the steps since a copy of the state are taken once more.
+    network or other arguments, FloatingPointError when the loss (at once), a weight or the
+    validation loss (at the end of the epoch) is no longer finite, with the epoch, step and layer
+    where that began. To find these the steps since a copy of the state are taken once more.
     """
     check_data(x, y, validation)
     dtype = _dtype(net)

@@ -44,7 +44,7 @@ def test_commands_run(command, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exited:
         main(command)
     assert exited.value.code == 0
-    assert len(list((tmp_path / "results").iterdir())) == 2
+    assert len(list((tmp_path / "results").glob("bench-*"))) == 2
 
 
 @pytest.mark.parametrize("command", TIMED, ids=" ".join)

@@ -88,6 +88,11 @@ def same(a: object, b: object) -> bool:
     return a == b
 
 
+def leftovers(folder: Path) -> list[str]:
+    """Temporary files."""
+    return sorted(p.name for p in folder.iterdir() if p.match(".*.????????"))
+
+
 def rows_written(folder: Path) -> int:
     """How many lines the one CSV has."""
     (path,) = folder.glob("bench-*.csv")
@@ -105,7 +110,7 @@ def at_random(folder: Path, seed: int, kills: int) -> dict:
         time.sleep(rng.uniform(0, 0.02))
         os.kill(pid, signal.SIGKILL)
         assert not finished(pid)
-        midst += any(p.name.startswith(".") for p in folder.iterdir())
+        midst += bool(leftovers(folder))
         epochs.append(saved(folder))
     assert all(a <= b for a, b in pairwise(epochs)), epochs
     last = epochs[-1] + 2
@@ -118,7 +123,7 @@ def at_random(folder: Path, seed: int, kills: int) -> dict:
         "in the midst of a write": midst,
         "same": same(timeless(folder), timeless(whole)),
         "rows": rows_written(folder),
-        "left": sorted(p.name for p in folder.iterdir() if p.name.startswith(".")),
+        "left": leftovers(folder),
     }
 
 
@@ -190,7 +195,7 @@ def at_points(folder: Path) -> dict:
         at = saved(own)
         assert finished(forked(own, 5)), what
         assert rows_written(own) == 10, what
-        assert not [p for p in own.iterdir() if p.name.startswith(".")], what
+        assert not leftovers(own), what
         found[what] = at if same(timeless(own), timeless(whole)) else "differs"
     return found
 

@@ -34,7 +34,7 @@ def test_at_random_moments(tmp_path):
 
 def test_at_every_point_of_a_write(tmp_path):
     found = killed(tmp_path, "points")
-    expected = {what: 3 for what in found}
+    expected = dict.fromkeys(found, 3)
     for what in ("before fdopen 5", "after fdopen 5", "half 5", "before fsync 5", "after fsync 5"):
         expected[what] = 2  # the new checkpoint is not there yet, the one before is
     for what in ("before chmod 5", "after chmod 5", "before replace 5"):

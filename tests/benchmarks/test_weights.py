@@ -152,5 +152,5 @@ def test_what_does_not_fit_changes_nothing(path, side):
 
 
 def test_a_file_that_is_not_there(path):
-    with pytest.raises(FileNotFoundError, match="weights.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors"):
         load_weights(network(1), path)

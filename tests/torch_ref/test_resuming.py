@@ -276,7 +276,7 @@ def test_the_state_of_another_run_is_refused(side):
         with pytest.raises(ResumeError, match="fit: cannot resume"):
             Run(side)(resume=state)
         Run(side, **made[name])(resume=state)
-    with pytest.raises(ResumeError, match="fit: cannot resume: expected a state .*got int"):
+    with pytest.raises(ResumeError, match=r"fit: cannot resume: expected a state .*got int"):
         Run(side)(resume=3)
     other = "torch" if side == "manual" else "manual"
     Run(other)(1, checkpoint=partial(states.__setitem__, "other"))
@@ -293,5 +293,5 @@ def test_a_schedule_without_a_state_trains_but_cannot_be_resumed(side):
     run = Run(side)
     run.scheduler = Plain()
     run(2)
-    with pytest.raises(TypeError, match="needs a scheduler with state_dict .*; Plain has none"):
+    with pytest.raises(TypeError, match=r"needs a scheduler with state_dict .*; Plain has none"):
         run(2, checkpoint=print)
