@@ -14,11 +14,15 @@ A state is a dict of dicts, lists, tuples, arrays, numbers and texts:
 
 from __future__ import annotations  # naming np.random.Generator would import numpy.random
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+# What reading a state that makes no sense ends in, here and in torch.
+REFUSALS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REASONS = ("epochs", "early stopping", "tolerance", "callback")
 
 
@@ -76,6 +80,9 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], epochs: int) -
     _check_network("network", state["network"], own["network"])
     if own["about"]["patience"] is not None and state["best_network"] is not None:
         _check_network("best_network", state["best_network"], own["network"])
+    _check_kinds("optimizer", state["optimizer"]["param_groups"], own["optimizer"]["param_groups"])
+    if "scheduler" in own:
+        _check_kinds("scheduler", state["scheduler"], own["scheduler"])
     _check_history(state, own["about"])
     if len(state["history"]) > epochs:
         raise ValueError(f"the state is of epoch {len(state['history'])}, after epochs={epochs}")
@@ -93,6 +100,25 @@ def _check_network(what: str, given: Mapping[str, Any], own: Mapping[str, Any]) 
                 f"{name} of the state's {what} is {found.dtype} of shape {found.shape}, "
                 f"expected {value.dtype} of shape {value.shape}"
             )
+
+
+def _check_kinds(what: str, given: Any, own: Any) -> None:
+    """Raise ValueError unless there is a number where own has one, and so on all the way down."""
+    if isinstance(own, Mapping):
+        alike = isinstance(given, Mapping) and given.keys() == own.keys()
+        pairs = {name: (given[name], own[name]) for name in own} if alike else {}
+    elif isinstance(own, list | tuple):
+        alike = isinstance(given, list | tuple) and len(given) == len(own)
+        pairs = dict(enumerate(zip(given, own, strict=True))) if alike else {}
+    elif isinstance(own, Real) and not isinstance(own, bool):
+        number = isinstance(given, Real) and not isinstance(given, bool)
+        alike, pairs = number and math.isfinite(given) == math.isfinite(own), {}
+    else:
+        alike, pairs = isinstance(given, type(own)), {}
+    if not alike:
+        raise ValueError(f"the state's {what} is {given!r}, expected something like {own!r}")
+    for name, (theirs, mine) in pairs.items():
+        _check_kinds(f"{what}, {name}", theirs, mine)
 
 
 def _check_history(state: Mapping[str, Any], about: Mapping[str, Any]) -> None:

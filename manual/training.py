@@ -19,7 +19,7 @@ from manual.nn.module import Module
 from manual.nn.parameter import Parameter, runs
 from manual.nn.workspace import Workspace
 from manual.nonfinite import first_nonfinite
-from manual.resuming import Generators, ResumeError, check_state, resumable
+from manual.resuming import REFUSALS, Generators, ResumeError, check_state, resumable
 
 STEPS = 100  # between copies of a run's state in memory, each of which takes about one step
 
@@ -280,7 +280,7 @@ def train(
         try:
             check_state(resume, kept, epochs)
             set_state(resume)
-        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except REFUSALS as error:
             set_state(kept)
             told = " ".join(str(error).split())
             raise ResumeError(f"fit: cannot resume: {told}") from error
