@@ -16,7 +16,7 @@ from benchmarks.tensor_file import TensorFileError, read, write
 FORMAT, VERSION = "handgrad checkpoint", "1"
 
 
-def save(state: Any, path: Path) -> None:
+def save(state: Any, path: Path | str) -> None:
     """Write the state, whole or not at all: a checkpoint that was there stays until then.
 
     Raises OSError naming the path, TypeError for what a checkpoint cannot hold (a longdouble)."""
@@ -25,7 +25,7 @@ def save(state: Any, path: Path) -> None:
     write(path, arrays, {"format": FORMAT, "version": VERSION, "state": text})
 
 
-def load(path: Path) -> Any:
+def load(path: Path | str) -> Any:
     """The state that `save` was given, with Python's numbers for NumPy's, its arrays read-only.
 
     Raises OSError where the file cannot be read, TensorFileError for one that is truncated,

@@ -38,7 +38,7 @@ class TensorFileError(ValueError):
     the file."""
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+def write(path: Path | str, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
     """Write a safetensors file with the texts in its header, and there the SHA-256 of the whole
     file as it is with zeros in the place of that.
 
@@ -50,10 +50,10 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]
     in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     content = save(in_order, {**texts, "sha256": NO_DIGEST})
     digest = hashlib.sha256(content).hexdigest()
-    replace(path, DIGEST.sub(digest.encode(), content, count=1))
+    replace(Path(path), DIGEST.sub(digest.encode(), content, count=1))
 
 
-def read(path: Path, foreign: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(path: Path | str, foreign: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(arrays, texts) of the file, the arrays read-only. foreign: it may have no checksum.
 
     Raises OSError where it cannot be read, TensorFileError for what is no safetensors file, is

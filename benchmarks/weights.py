@@ -16,7 +16,7 @@ def save_weights(net: nn.Module | torch.nn.Module, path: Path | str) -> None:
     `safetensors.torch.load_file`, for any torch network with these names.
     Raises OSError naming the path, TypeError for longdouble, which the format lacks.
     """
-    write(Path(path), _part(net).state_dict(), {})
+    write(path, _part(net).state_dict(), {})
 
 
 def load_weights(net: nn.Module | torch.nn.Module, path: Path | str) -> None:
@@ -26,7 +26,7 @@ def load_weights(net: nn.Module | torch.nn.Module, path: Path | str) -> None:
     Raises OSError where it cannot be read and TensorFileError, having changed nothing, where it is
     truncated or altered, or its names or shapes are not the network's."""
     part = _part(net)
-    given, own = read(Path(path), foreign=True)[0], part.state_dict()
+    given, own = read(path, foreign=True)[0], part.state_dict()
     problems = [f"missing {name!r}" for name in own.keys() - given.keys()]
     problems += [f"unexpected {name!r}" for name in given.keys() - own.keys()]
     for name in own.keys() & given.keys():

@@ -246,14 +246,21 @@ def train(
     best, best_network, stopped = 0, None, "epochs"
 
     def get_state() -> dict[str, Any]:
+        """What the steps depend on."""
+        return {
+            "generator": None if generator is None else generator.bit_generator.state,
+            **{name: part.state_dict() for name, part in parts.items()},
+        }
+
+    def whole_state() -> dict[str, Any]:
+        """And what the epochs came to."""
         return {
             "about": about,
             "history": [list(epoch) for epoch in history],
             "best": best,
             "best_network": best_network,
             "stopped": stopped,
-            "generator": None if generator is None else generator.bit_generator.state,
-            **{name: part.state_dict() for name, part in parts.items()},
+            **get_state(),
         }
 
     def set_state(state: Mapping[str, Any]) -> None:
@@ -265,7 +272,7 @@ def train(
     def began(last: int) -> str:
         """Where what is not finite in epoch `last` began."""
         set_state(kept)
-        for epoch in range(len(kept["history"]) + 1, last + 1):
+        for epoch in range(kept_at + 1, last + 1):
             set_training(True)
             for k, index in enumerate(batches(n, batch_size, generator), 1):
                 found = examine(lambda index=index: step(index))
@@ -278,7 +285,7 @@ def train(
     kept, steps = get_state(), 0
     if resume is not None:
         try:
-            check_state(resume, kept, epochs)
+            check_state(resume, whole_state(), epochs)
             set_state(resume)
         except REFUSALS as error:
             set_state(kept)
@@ -287,10 +294,11 @@ def train(
         history += [Epoch(*epoch) for epoch in resume["history"]]
         best, best_network, stopped = (resume[k] for k in ("best", "best_network", "stopped"))
         kept = resume
+    kept_at = len(history)
     for epoch in range(len(history) + 1, epochs + 1 if stopped == "epochs" else 0):
         # What a callback may have changed is in no step.
         if steps >= STEPS or (steps and callback is not None):
-            kept, steps = get_state(), 0
+            kept, kept_at, steps = get_state(), epoch - 1, 0
         before = get_weights() if tolerance is not None else None
         set_training(True)
         total, start = 0.0, time.perf_counter()
@@ -328,7 +336,7 @@ def train(
         elif tolerance is not None and np.abs(weights - before).max() <= tolerance:
             stopped = "tolerance"
         if checkpoint is not None:
-            checkpoint(get_state())
+            checkpoint(whole_state())
         if stopped != "epochs":
             break
     if patience is None:

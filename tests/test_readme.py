@@ -28,7 +28,9 @@ def test_there_is_something_to_paste():
 
 
 @pytest.mark.parametrize(
-    "block", BLOCKS, ids=["pytest", "own module", "own class", "any backward", "manual", "weights", "resumed"]
+    "block",
+    BLOCKS,
+    ids=["pytest", "own module", "own class", "any backward", "manual", "weights", "resumed"],
 )
 def test_python_blocks_run(block, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
