@@ -1,30 +1,45 @@
 """`handgrad bench`: prove, train, report."""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 from rich.table import Table
 
 from benchmarks.data import Dataset
-from benchmarks.mnist import Settings, make_pair, prove, train
+from benchmarks.mnist import Pair, Settings, make_pair, prove, train
 from benchmarks.plot import plot
-from benchmarks.results import write_csv, write_probe
+from benchmarks.progress import Progress, begin
+from benchmarks.results import sweep, write_csv
+from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
 from benchmarks.steps.command import hint
 from benchmarks.steps.problem import Problem
+from benchmarks.tensor_file import TensorFileError
 from compare.show import plain_table
+from manual.resuming import ResumeError
 
 FLOAT64_AGREES = 1e-9  # largest difference between weights after a run
 STYLES = {"manual": "dark_orange", "torch": "steel_blue1"}
 
 
-def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: bool) -> int:
-    """Run the benchmark; returns the exit status. The CSV holds every finished epoch at any time.
+def bench(
+    settings: Settings,
+    data: Dataset,
+    out: Path,
+    as_json: bool,
+    as_csv: bool,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Run the benchmark; returns the exit status. The CSV holds every finished epoch at any time,
+    and so does the checkpoint, with all that the next ones depend on. resume: go on from it.
 
-    Raises OSError (before any training) where `out` cannot be written to.
+    Raises OSError (before any training) where `out` or the checkpoint cannot be written to,
+    TensorFileError for a checkpoint that cannot be resumed from.
     """
+    run = begin(checkpoint, resume, settings, data)
     pair = make_pair(settings, data.train_x.shape[1], data.classes)
     proof = prove(pair, data, settings)
     if not proof.passed:
@@ -35,26 +50,16 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
         f"most {proof.frame.used.max():.0%} of what rounding allows",
         file=sys.stderr,
     )
-    stem = out / f"bench-{data.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    path = stem.with_name(stem.name + ".csv")
-    write_probe(out)
-    rows: list[dict] = []
-    status = 0
-    try:
-        with working("training", total=2 * settings.epochs) as progress:
-            for pair_of_rows in train(pair, data, settings, progress):
-                rows += pair_of_rows
-                write_csv(path, rows)
-    except KeyboardInterrupt:
-        if rows:  # it may have come while these were being written
-            write_csv(path, rows)
-        print(f"interrupted after {len(rows) // 2} finished epochs", file=sys.stderr)
-        status = 130
-    except FloatingPointError as error:
-        print(f"training stopped: {error} (lr {settings.lr})", file=sys.stderr)
-        status = 1
+    log = Run(out, "bench", run.began)
+    path = log.path(data.name, ".csv")
+    sweep(path)
+    if run.rows:  # these may be more than the run wrote there before it was stopped
+        write_csv(path, run.rows)
+    status, outcome = _train(run, pair, data, settings, path)
+    rows = run.rows
     if not rows:
         return status
+    log.record([row | {"outcome": outcome} for row in run_rows(rows)])
     if not print_records(rows, as_json, as_csv):
         console.print(epochs_table(rows, settings))
         console.print(summary_table(rows, settings))
@@ -77,6 +82,29 @@ def bench(settings: Settings, data: Dataset, out: Path, as_json: bool, as_csv: b
     return status
 
 
+def _train(
+    run: Progress, pair: Pair, data: Dataset, settings: Settings, path: Path
+) -> tuple[int, str]:
+    """Train what is left to train, row by row into `run` and the CSV; returns the exit status
+    and, in a word, how it ended."""
+    try:
+        with working("training", total=2 * settings.epochs - len(run.rows)) as progress:
+            for rows in train(pair, data, settings, progress, run.states):
+                run.add(rows)
+                write_csv(path, run.rows)
+    except ResumeError as error:
+        raise TensorFileError(f"{run.path}: {error}") from error
+    except KeyboardInterrupt:
+        if run.rows:  # it may have come while these were being written
+            write_csv(path, run.rows)
+        print(f"interrupted after {run.epochs} finished epochs{run.told()}", file=sys.stderr)
+        return 130, "interrupted"
+    except FloatingPointError as error:
+        print(f"training stopped: {error} (lr {settings.lr}){run.told()}", file=sys.stderr)
+        return 1, "diverged"
+    return 0, "finished"
+
+
 def _problem(settings: Settings, data: Dataset) -> Problem:
     """A step as it was trained."""
     return Problem(
@@ -94,6 +122,22 @@ def _title(row: dict) -> str:
         f"lr {row['lr']}, batch {row['batch_size']}, {row['dtype']}, "
         f"{row['threads']} thread{'s' * (row['threads'] > 1)}, seed {row['seed']}"
     )
+
+
+def run_rows(rows: list[dict]) -> list[dict]:
+    """For each side the figures of its last epoch, the seconds of all, and the samples a second
+    of the median one."""
+    summary = []
+    for side in STYLES:
+        own = [row for row in rows if row["side"] == side]
+        last = {name: value for name, value in own[-1].items() if name != "epoch"}
+        figures = {
+            "epochs_run": len(own),
+            "seconds": sum(row["seconds"] for row in own),
+            "samples_per_second": median(row["samples_per_second"] for row in own),
+        }
+        summary.append(last | figures)
+    return summary
 
 
 def epochs_table(rows: list[dict], settings: Settings) -> Table:

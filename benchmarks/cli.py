@@ -1,14 +1,29 @@
-"""The command line: handgrad verify, check, bench, trust. Heavy imports wait for the command."""
+"""The command line: what handgrad can be asked. Heavy imports wait for the command."""
 
-import math
 import sys
-from collections.abc import Collection
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from benchmarks.homework.cli import homework
+from benchmarks.options import (
+    Activation,
+    Csv,
+    DatasetName,
+    Device,
+    Dtype,
+    Json,
+    OptimizerName,
+    given,
+    one_format,
+    real,
+    refuse,
+    threads_here,
+    whole,
+)
+from benchmarks.runs.cli import results
 
 app = typer.Typer(
     name="handgrad",
@@ -18,73 +33,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON instead.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV instead.")]
-
-
-def whole(low: int, high: float = math.inf) -> dict:
-    """Option settings for a whole number in [low, high]."""
-    expected = f"a whole number >= {low}" + (f" and <= {high}" if high < math.inf else "")
-
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise typer.BadParameter(f"expected {expected}, got {str(text)!r}")
-        return value
-
-    return {"parser": number, "metavar": "<int>"}
-
-
-def real(low: str) -> dict:
-    """Option settings for a number, "> 0" or ">= 0", that is finite in float32, too."""
-
-    def number(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (0 < value < 3.4e38 or (value == 0 and low == ">= 0")):
-            raise typer.BadParameter(f"expected a finite number {low}, got {str(text)!r}")
-        return value
-
-    return {"parser": number, "metavar": "<float>"}
-
-
-class DatasetName(StrEnum):
-    sample = "sample"
-    mnist = "mnist"
-    fashion = "fashion"
-
-
-class Activation(StrEnum):
-    relu = "relu"
-    sigmoid = "sigmoid"
-    tanh = "tanh"
-    identity = "identity"
-
-
-class OptimizerName(StrEnum):
-    sgd = "sgd"
-
-
-class Dtype(StrEnum):
-    float32 = "float32"
-    float64 = "float64"
-
-
-class Device(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-def one_format(json: bool, csv: bool) -> None:
-    """Refuse two formats at once."""
-    if json and csv:
-        raise typer.BadParameter("expected --json or --csv, got both")
 
 
 @app.command()
@@ -189,20 +137,20 @@ def check(
     return 1 if undecided or not all(marking.passed for marking in markings) else 0
 
 
-def given(ctx: typer.Context) -> set[str]:
-    """The names of the options that the command line has."""
-    return {name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"}
-
-
-def refuse(options: Collection[str], why: str) -> None:
-    """Refuse options that were given, for they would change nothing."""
-    for name in sorted(options):
-        raise typer.BadParameter(f"--{name.replace('_', '-')} {why}")
-
-
 # Options of the training that mean nothing for single steps.
 TRAINING = frozenset(
-    ["dataset", "data_root", "device", "epochs", "lr", "momentum", "optimizer", "weight_decay"]
+    [
+        "checkpoint",
+        "dataset",
+        "data_root",
+        "device",
+        "epochs",
+        "lr",
+        "momentum",
+        "optimizer",
+        "resume",
+        "weight_decay",
+    ]
 )
 
 
@@ -262,6 +210,16 @@ def bench(
         ),
     ] = [1],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Of weights and batch order.", **whole(0))] = 0,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File that holds, after every epoch, all that --resume needs."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the --checkpoint; where there is none yet, begin."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
     ),
@@ -272,6 +230,10 @@ def bench(
 
     Writes a CSV (a row for each side and epoch) and a picture. Exit status 1 where the pair is
     not proven or the training diverges; nothing is trained before the proof.
+
+    --checkpoint: one file for both sides, replaced after every epoch as a whole. A run that was
+    killed ends with --resume, and else the same options (--epochs may be more), bit for bit where
+    it would have ended.
 
     --steps: a network, its data and its weights alike for all; every contestant's step is proven
     equal to manual's before it is timed. Without --hidden, --activation, --dtype and --batch-size
@@ -288,6 +250,8 @@ def bench(
             refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
     if advise:
         refuse(chosen & {"out"}, "has no meaning with --advise")
+    if resume and checkpoint is None:
+        raise typer.BadParameter("--resume goes on from a --checkpoint: give its path")
     if steps:
         from benchmarks.steps.contestant import MAKERS
 
@@ -301,13 +265,8 @@ def bench(
     from benchmarks import bench as run
     from benchmarks.data import load
     from benchmarks.mnist import Settings
-    from benchmarks.results import available_cores
 
-    cores = available_cores()
-    if max(threads) > cores:
-        raise typer.BadParameter(
-            f"--threads must be at most {cores}, the cores here, got {max(threads)}"
-        )
+    threads_here(max(threads))
     if steps or advise:
         from benchmarks.steps import command, sweep
         from benchmarks.steps.problem import Problem
@@ -339,7 +298,8 @@ def bench(
         threads=threads[0],
         seed=seed,
     )
-    return run.bench(settings, load(dataset.value, data_root), out, json, csv)
+    data = load(dataset.value, data_root)
+    return run.bench(settings, data, out, json, csv, checkpoint, resume)
 
 
 @app.command()
@@ -372,6 +332,10 @@ def trust(
     return command.trust(seed, networks, workers or available_cores(), out, json, csv)
 
 
+app.command()(homework)
+app.command()(results)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run a command. Exit status: 0 pass, 1 a check failed, 2 wrong usage or bad input (one line,
     no traceback), 130 interrupted."""
@@ -381,8 +345,9 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(_complain(error.format_message().replace("Value error, ", "")))
     except (ValueError, OSError) as error:
         from benchmarks.data import DataError
+        from benchmarks.tensor_file import TensorFileError
 
-        if not isinstance(error, DataError | OSError):
+        if not isinstance(error, DataError | TensorFileError | OSError):
             raise
         sys.exit(_complain(str(error)))
     except (MemoryError, RuntimeError) as error:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -84,10 +85,11 @@ def prove(pair: Pair, data: Dataset, settings: Settings) -> Comparison:
 
 
 class Side(NamedTuple):
-    """One side of the training. train(): one epoch; predict(x): logits; weights(): name → array."""
+    """One side of the training. train(n): on to the end of epoch n; predict(x): logits;
+    weights(): name → array."""
 
     name: str
-    train: Callable[[], manual.training.Epoch]
+    train: Callable[[int], manual.training.Epoch]
     predict: Callable[[np.ndarray], np.ndarray]
     weights: Callable[[], dict[str, np.ndarray]]
 
@@ -97,39 +99,43 @@ def train(
     data: Dataset,
     settings: Settings,
     progress: Callable[[str], object] = lambda what: None,
+    states: dict[str, dict[str, Any]] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Train both sides, epoch by epoch in turn; after each, the two rows of results.
 
     Both see the same batches. The side that goes first changes from epoch to epoch. Seconds are
-    those of the training alone. Raises FloatingPointError where a loss or weight is not finite.
+    those of the training alone. states: side → what its `fit` resumes from, in which case the
+    epochs before are not trained again; after each epoch it holds what the next goes on from.
+    Raises FloatingPointError where a loss or weight is not finite, ResumeError for a state that
+    does not fit.
     """
+    states = {} if states is None else states
+    done = max((len(state["history"]) for state in states.values()), default=0)
     with equal_threads(settings.threads):
-        sides = _sides(pair, data, settings)
+        sides = _sides(pair, data, settings, states)
         origin = {"dataset": data.name, **asdict(settings)} | provenance()
         origin["hidden"] = "-".join(map(str, settings.hidden))
-        for epoch in range(1, settings.epochs + 1):
+        for epoch in range(done + 1, settings.epochs + 1):
             rows = {}
             for side in sides if epoch % 2 else sides[::-1]:
                 progress(f"epoch {epoch}, {side.name}")
                 try:
                     rows[side.name] = _epoch(side, data, epoch)
                 except FloatingPointError as error:
-                    # each call of fit is of one epoch, which it counts as its first
-                    told = str(error).replace("epoch 1", f"epoch {epoch}")
-                    raise FloatingPointError(f"{side.name}: {told}") from None
-            difference = _difference(*(side.weights() for side in sides))
+                    raise FloatingPointError(f"{side.name}: {error}") from None
+            apart = difference(*(side.weights() for side in sides))
             for side in sides:
-                rows[side.name] |= {"max_weight_difference": difference, **origin}
+                rows[side.name] |= {"max_weight_difference": apart, **origin}
             rows["manual"]["device"] = "cpu"
             yield [rows[side.name] for side in sides]
 
 
 def _epoch(side: Side, data: Dataset, epoch: int) -> dict[str, Any]:
-    trained = side.train()
+    trained = side.train(epoch)
     logits = {"train": side.predict(data.train_x), "test": side.predict(data.test_x)}
     test_loss = float(nn.CrossEntropyLoss()(logits["test"], data.test_y))
     if not math.isfinite(test_loss):
-        raise FloatingPointError(f"the test loss became {test_loss} in epoch 1")
+        raise FloatingPointError(f"the test loss became {test_loss} in epoch {epoch}")
     return {
         "side": side.name,
         "epoch": epoch,
@@ -147,31 +153,35 @@ def accuracy(logits: np.ndarray, target: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == target).mean())
 
 
-def _sides(pair: Pair, data: Dataset, settings: Settings) -> list[Side]:
+def _sides(
+    pair: Pair, data: Dataset, settings: Settings, states: dict[str, dict[str, Any]]
+) -> list[Side]:
     theirs = twins(*pair, device=settings.device)
 
     def side(name: str, package: Any, net: Any, criterion: Any, optimizer: Any) -> Side:
         order = np.random.default_rng([settings.seed, 1])  # the same batches on both sides
 
-        def epoch() -> manual.training.Epoch:
+        def train_to(epoch: int) -> manual.training.Epoch:
             history = package.fit(
                 net,
                 criterion,
                 optimizer,
                 data.train_x,
                 data.train_y,
-                epochs=1,
+                epochs=epoch,
                 batch_size=settings.batch_size,
                 generator=order,
                 scale=SCALE,
+                checkpoint=partial(states.__setitem__, name),
+                resume=states.get(name),
             )
-            return history.epochs[0]
+            return history.epochs[-1]
 
         return Side(
             name,
-            epoch,
+            train_to,
             lambda x: package.predict(net, x, SCALE),
-            lambda: {key: _numpy(value) for key, value in net.state_dict().items()},
+            lambda: {key: numpy_of(value) for key, value in net.state_dict().items()},
         )
 
     return [
@@ -180,11 +190,13 @@ def _sides(pair: Pair, data: Dataset, settings: Settings) -> list[Side]:
     ]
 
 
-def _numpy(value: np.ndarray | torch.Tensor) -> np.ndarray:
+def numpy_of(value: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The value itself, or what a tensor holds."""
     return value.cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def _difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """The largest between any two weights of one name and place."""
     return float(max(np.abs(a[name] - b[name]).max() for name in a))
 
 

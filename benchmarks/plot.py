@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from benchmarks.results import replace
 
 COLOURS = {"manual": "#d95f02", "torch": "#1b6ca8"}
+# Where the curves coincide both must show: a wide line under a narrow, dashed one.
+STYLES = {"torch": {"linewidth": 5, "alpha": 0.45}, "manual": {"linewidth": 1.8, "ls": "--"}}
 
 
 def plot(rows: list[dict], title: str, path: Path) -> None:
@@ -19,11 +21,9 @@ def plot(rows: list[dict], title: str, path: Path) -> None:
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     loss, throughput = figure.subplots(1, 2, width_ratios=[2, 1])
     figure.suptitle(title, fontsize=11)
-    # Where the curves coincide both must show: a wide line under a narrow, dashed one.
-    styles = {"torch": {"linewidth": 5, "alpha": 0.45}, "manual": {"linewidth": 1.8, "ls": "--"}}
     for side in ("torch", "manual"):
         own = frame[frame.side == side]
-        style = {"color": COLOURS[side], "marker": "o", **styles[side]}
+        style = {"color": COLOURS[side], "marker": "o", **STYLES[side]}
         loss.plot(own.epoch, own.train_loss, label=f"{side}, training", **style)
         style["marker"] = "s"
         loss.plot(own.epoch, own.test_loss, label=f"{side}, test", **style, markerfacecolor="white")
@@ -63,6 +63,11 @@ def folder(description: str) -> Path:
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all; the folder is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
-    replace(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -1,9 +1,12 @@
 """Where a result came from, and how it reaches the disk."""
 
+import glob
 import os
 import platform
+import subprocess
 import tempfile
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +16,11 @@ import torch
 
 from benchmarks.blas import numpy_blas
 
+PROJECT = Path(__file__).parents[1]
 
-def provenance() -> dict[str, str | int]:
-    """Machine, BLAS and versions, for every row of a result."""
+
+def provenance() -> dict[str, str | int | bool | None]:
+    """Machine, BLAS, versions and the project's git state, for every row of a result."""
     return {
         "machine": _cpu(),
         "cores": available_cores(),
@@ -26,7 +31,27 @@ def provenance() -> dict[str, str | int]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
+        **git_state(PROJECT),
     }
+
+
+@cache  # as it was when the code was loaded, or soon after
+def git_state(project: Path) -> dict[str, str | bool | None]:
+    """The commit that is checked out in `project`, and whether files differ from it; both None
+    where it is no checkout of its own, as when installed below somebody else's."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(project), *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).samefile(project):
+            commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+            return {"git_commit": commit, "git_dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        pass  # no git, no checkout, no commit yet, or somebody else's
+    return {"git_commit": None, "git_dirty": None}
 
 
 def available_cores() -> int:
@@ -61,11 +86,27 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a temporary file beside it, then a rename."""
+    """Put `content` at `path` in one step: a temporary file beside it, then a rename. Raises
+    OSError naming the path, where there is then what was there before."""
+    try:
+        _replace(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def sweep(path: Path) -> None:
+    """Delete what `replace` leaves beside `path` where it is killed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        leftover.unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave the new name without content
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     finally:
@@ -78,7 +119,7 @@ def write_probe(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     probe = out / ".write-probe"
     probe.touch()
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # another run may have been here
 
 
 def _umask() -> int:

@@ -11,18 +11,18 @@ stand scikit-learn's MLPRegressor, of the same shape and with the same solver, a
 regression. All is done for several splits, for one split is luck: R² moves more from split to
 split than from model to model, and so few patients do not show that a network beats a line.
 
-Needs scikit-learn, which comes with the `dev` extra: pip install -e '.[dev]'
-
     python examples/diabetes_regression.py [FOLDER]      the picture: FOLDER/diabetes_regression.png
 """
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
 import torch_ref
@@ -32,13 +32,6 @@ from compare.show import plain_table
 from manual import nn, optim, training
 from manual.training import History
 from torch_ref.twin import twins
-
-try:
-    from sklearn.datasets import load_diabetes
-    from sklearn.linear_model import LinearRegression
-    from sklearn.neural_network import MLPRegressor
-except ImportError:
-    sys.exit("diabetes_regression.py needs scikit-learn: pip install -e '.[dev]'")
 
 SEEDS = range(10)  # one for each split
 TEST, VALIDATION = 0.25, 0.15  # of all, and of the rest

@@ -8,7 +8,7 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -18,6 +18,10 @@ from manual.nn.criterion import Criterion
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter, runs
 from manual.nn.workspace import Workspace
+from manual.nonfinite import first_nonfinite
+from manual.resuming import REFUSALS, Generators, ResumeError, check_state, resumable
+
+STEPS = 100  # between copies of a run's state in memory, each of which takes about one step
 
 
 class Epoch(NamedTuple):
@@ -66,12 +70,17 @@ def predict(
 
     Raises FloatingPointError where a prediction is not a number, ValueError for no samples.
     """
+    return not_nan(_outputs(net, x, scale, batch_size))
+
+
+def _outputs(net: Module, x: np.ndarray, scale: float | None, batch_size: int = 1000) -> np.ndarray:
+    """`predict` that lets a NaN pass."""
     if len(x) == 0:
         raise ValueError("predict: x has no samples")
     dtype, modes = _dtype(net), [(m, m.training) for m in net.modules()]
     net.eval()
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # `not_nan` looks itself
+        with np.errstate(over="ignore", invalid="ignore"):  # who calls looks itself
             parts = [
                 net(scaled(x[start : start + batch_size], dtype, scale))
                 for start in range(0, len(x), batch_size)
@@ -79,7 +88,7 @@ def predict(
     finally:
         for module, mode in modes:
             module.training = mode
-    return not_nan(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def not_nan(prediction: np.ndarray) -> np.ndarray:
@@ -107,6 +116,8 @@ def fit(
     clip: Callable[[Iterable[Parameter]], object] | None = None,
     scheduler: Any = None,
     callback: Callable[[Epoch], object] | None = None,
+    checkpoint: Callable[[dict[str, Any]], object] | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> History:
     """Train `net` with mini-batches of (x, y) in an order drawn anew for every epoch.
 
@@ -122,10 +133,17 @@ def fit(
     clip: called with the parameters between backward and update, as
     functools.partial(optim.clip_grad_norm_, max_norm=1.0); scheduler: takes a step after every
     epoch; callback: called with each `Epoch`, stops on True.
+    checkpoint: called at the end of every epoch, after callback, with all that the rest of the run
+    depends on: a dict of dicts, lists, tuples, arrays, numbers and texts, copies.
+    resume: such a dict. With the arguments of its run (epochs may be more) and what these were
+    made of, this one goes on after that epoch and ends, bit for bit, where it would have ended;
+    optimizer, scheduler and generators take on the state they had.
 
     Raises TypeError for data that is no array and a generator that is none, ValueError for sizes
-    that do not fit, FloatingPointError when the loss (at once, with epoch and step), a weight or
-    the validation loss (at the end of the epoch) is no longer finite.
+    that do not fit, ResumeError (a ValueError; nothing is changed) for a `resume` of another
+    network or other arguments, FloatingPointError when the loss (at once), a weight or the
+    validation loss (at the end of the epoch) is no longer finite, with the epoch, step and layer
+    where that began. To find these the steps since a copy of the state are taken once more.
     """
     check_data(x, y, validation)
     dtype = _dtype(net)
@@ -154,18 +172,24 @@ def fit(
         return float(optimizer.step(closure))
 
     def validate() -> float:
-        loss = float(criterion(predict(net, validation[0], scale), validation[1]))
+        loss = float(criterion(_outputs(net, validation[0], scale), validation[1]))
         return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
         return np.concatenate([values for values, _ in runs(parameters)])
 
+    parts = {"network": net, "optimizer": optimizer, "generators": Generators(net)}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # `train` looks itself
         return train(
             step,
             get_weights,
-            net.state_dict,
-            net.load_state_dict,
+            parts if scheduler is None else {**parts, "scheduler": scheduler},
+            lambda run: first_nonfinite(net, criterion, run),
+            about={
+                "network": repr(net),
+                "criterion": repr(criterion),
+                "optimizer": type(optimizer).__name__,
+            },
             n=len(x),
             reduction=criterion.reduction,
             set_training=net.train,
@@ -177,15 +201,18 @@ def fit(
             tolerance=tolerance,
             scheduler=scheduler,
             callback=callback,
+            checkpoint=checkpoint,
+            resume=resume,
         )
 
 
 def train(
     step: Callable[[np.ndarray | slice], float],
     get_weights: Callable[[], np.ndarray],
-    get_state: Callable[[], Any],
-    set_state: Callable[[Any], object],
+    parts: Mapping[str, Any],
+    examine: Callable[[Callable[[], float]], str | None],
     *,
+    about: Mapping[str, str],
     n: int,
     reduction: str,
     set_training: Callable[[bool], object],
@@ -197,51 +224,125 @@ def train(
     tolerance: float | None,
     scheduler: Any,
     callback: Callable[[Epoch], object] | None,
+    checkpoint: Callable[[dict[str, Any]], object] | None,
+    resume: Mapping[str, Any] | None,
 ) -> History:
     """The loop of `fit`. step(indices) does one update and returns the loss of its batch;
-    get_weights() returns a 1-D copy of all weights; get_state() a copy of all that training
-    changes in the network, which set_state() puts back."""
+    get_weights() returns a 1-D copy of all weights; parts: name → what training changes, with
+    state_dict() and load_state_dict(), among them "network"; examine(run) calls run() and says
+    where a value was first not finite, if the loss that it returns or a weight is not. about: what
+    the parts are, in words."""
     _check(reduction, epochs, batch_size, generator, validate, patience, tolerance)
+    parts = resumable(parts, required=checkpoint is not None or resume is not None)
+    about = {
+        **about,
+        "samples": n,
+        "batch_size": batch_size and int(batch_size),
+        "patience": patience and int(patience),
+        "tolerance": None if tolerance is None else float(tolerance),
+        "validation": validate is not None,
+    }
     history: list[Epoch] = []
-    best, best_loss, best_state = 0, math.inf, None
-    stopped = "epochs"
-    for epoch in range(1, epochs + 1):
+    best, best_network, stopped = 0, None, "epochs"
+
+    def get_state() -> dict[str, Any]:
+        """What the steps depend on."""
+        return {
+            "generator": None if generator is None else generator.bit_generator.state,
+            **{name: part.state_dict() for name, part in parts.items()},
+        }
+
+    def whole_state() -> dict[str, Any]:
+        """And what the epochs came to."""
+        return {
+            "about": about,
+            "history": [list(epoch) for epoch in history],
+            "best": best,
+            "best_network": best_network,
+            "stopped": stopped,
+            **get_state(),
+        }
+
+    def set_state(state: Mapping[str, Any]) -> None:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        if generator is not None:
+            generator.bit_generator.state = state["generator"]
+
+    def began(last: int) -> str:
+        """Where what is not finite in epoch `last` began."""
+        set_state(kept)
+        for epoch in range(kept_at + 1, last + 1):
+            set_training(True)
+            for k, index in enumerate(batches(n, batch_size, generator), 1):
+                found = examine(lambda index=index: step(index))
+                if found is not None:
+                    return f"it began in epoch {epoch}, step {k}, {found}"
+            if scheduler is not None:
+                scheduler.step()
+        return "where it began is not known: the same steps, taken again, stay finite"
+
+    kept, steps = get_state(), 0
+    if resume is not None:
+        try:
+            check_state(resume, whole_state(), epochs)
+            set_state(resume)
+        except REFUSALS as error:
+            set_state(kept)
+            told = " ".join(str(error).split())
+            raise ResumeError(f"fit: cannot resume: {told}") from error
+        history += [Epoch(*epoch) for epoch in resume["history"]]
+        best, best_network, stopped = (resume[k] for k in ("best", "best_network", "stopped"))
+        kept = resume
+    kept_at = len(history)
+    for epoch in range(len(history) + 1, epochs + 1 if stopped == "epochs" else 0):
+        # What a callback may have changed is in no step.
+        if steps >= STEPS or (steps and callback is not None):
+            kept, kept_at, steps = get_state(), epoch - 1, 0
         before = get_weights() if tolerance is not None else None
         set_training(True)
         total, start = 0.0, time.perf_counter()
         for k, index in enumerate(batches(n, batch_size, generator), 1):
             loss = step(index)
             if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss} in epoch {epoch}, step {k}")
+                raise FloatingPointError(
+                    f"the loss became {loss} in epoch {epoch}, step {k}; {began(epoch)}"
+                )
             size = n if batch_size is None else len(index)
             total += loss * size if reduction == "mean" else loss
+        steps += k
         if scheduler is not None:
             scheduler.step()
         seconds = time.perf_counter() - start
         weights = get_weights()
         if not np.isfinite(weights).all():
-            raise FloatingPointError(f"a weight became non-finite in epoch {epoch}")
+            raise FloatingPointError(f"a weight became non-finite in epoch {epoch}; {began(epoch)}")
         validation_loss = None if validate is None else validate()
         if validation_loss is not None and not math.isfinite(validation_loss):
             raise FloatingPointError(
-                f"the validation loss became {validation_loss} in epoch {epoch}"
+                f"the validation loss became {validation_loss} in epoch {epoch}; "
+                f"it began in {examine(validate)}"
             )
         history.append(Epoch(epoch, total / n, validation_loss, seconds))
-        if validation_loss is not None and validation_loss < best_loss:
-            best, best_loss = epoch, validation_loss
-            best_state = get_state() if patience is not None else None
+        if validation_loss is not None and (
+            best == 0 or validation_loss < history[best - 1].validation_loss
+        ):
+            best = epoch
+            best_network = parts["network"].state_dict() if patience is not None else None
         if callback is not None and callback(history[-1]):
             stopped = "callback"
         elif patience is not None and epoch - best >= patience:
             stopped = "early stopping"
         elif tolerance is not None and np.abs(weights - before).max() <= tolerance:
             stopped = "tolerance"
+        if checkpoint is not None:
+            checkpoint(whole_state())
         if stopped != "epochs":
             break
     if patience is None:
         best = len(history)
     else:
-        set_state(best_state)
+        parts["network"].load_state_dict(best_network)
     return History(history, best, stopped)
 
 

@@ -22,15 +22,18 @@ COMMANDS = [command for command in BENCH if command not in TIMED]
 
 
 def test_there_is_something_to_paste():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
     assert len(COMMANDS) == 2
     assert len(TIMED) == 5
 
 
 @pytest.mark.parametrize(
-    "block", BLOCKS, ids=["pytest", "own module", "own class", "any backward", "manual"]
+    "block",
+    BLOCKS,
+    ids=["pytest", "own module", "own class", "any backward", "manual", "weights", "resumed"],
 )
-def test_python_blocks_run(block, capsys):
+def test_python_blocks_run(block, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
     if "print(comparison)" in block:
         assert "first: step 1, d_activation.0: manual" in capsys.readouterr().out
@@ -44,7 +47,7 @@ def test_commands_run(command, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exited:
         main(command)
     assert exited.value.code == 0
-    assert len(list((tmp_path / "results").iterdir())) == 2
+    assert len(list((tmp_path / "results").glob("bench-*"))) == 2
 
 
 @pytest.mark.parametrize("command", TIMED, ids=" ".join)

@@ -1,12 +1,15 @@
 """`manual.training.fit` for the twin: the same loop, the same batches, torch's step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from manual.resuming import Generators
 from manual.training import Epoch, History, check_data, not_nan, train
+from torch_ref.nonfinite import first_nonfinite
+from torch_ref.resuming import Arrays, Drawn, arrays
 
 
 def scaled(x: torch.Tensor, dtype: torch.dtype, scale: float | None) -> torch.Tensor:
@@ -31,6 +34,13 @@ def predict(
 
     Raises FloatingPointError where a prediction is not a number, ValueError for no samples.
     """
+    return not_nan(_outputs(net, x, scale, batch_size))
+
+
+def _outputs(
+    net: torch.nn.Module, x: np.ndarray, scale: float | None, batch_size: int = 1000
+) -> np.ndarray:
+    """`predict` that lets a NaN pass."""
     if len(x) == 0:
         raise ValueError("predict: x has no samples")
     weight, modes = next(net.parameters()), [(m, m.training) for m in net.modules()]
@@ -44,7 +54,7 @@ def predict(
     finally:
         for module, mode in modes:
             module.training = mode
-    return not_nan(torch.cat(parts).numpy())
+    return torch.cat(parts).numpy()
 
 
 def fit(
@@ -64,10 +74,13 @@ def fit(
     clip: Callable[[Iterable[torch.Tensor]], object] | None = None,
     scheduler: Any = None,
     callback: Callable[[Epoch], object] | None = None,
+    checkpoint: Callable[[dict[str, Any]], object] | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> History:
     """Train `net` as `manual.training.fit` does, which see for arguments and errors.
 
-    The data is moved to the network's device once, before the first epoch.
+    The data is moved to the network's device once, before the first epoch. torch's own generator,
+    which its Dropout draws from, is part of the state that `checkpoint` gets and `resume` sets.
     """
     check_data(x, y, validation)
     weight = next(net.parameters())
@@ -91,21 +104,29 @@ def fit(
         return optimizer.step(closure).item()
 
     def validate() -> float:
-        prediction = tensor(predict(net, validation[0], scale), weight.device)
+        prediction = tensor(_outputs(net, validation[0], scale), weight.device)
         loss = criterion(prediction, _target(validation[1], weight.device)).item()
         return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
         return torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().copy()
 
-    def get_state() -> dict[str, torch.Tensor]:
-        return {name: value.clone() for name, value in net.state_dict().items()}
-
+    parts = {
+        "network": Arrays(net),
+        "optimizer": arrays(optimizer),
+        "generators": Generators(net),
+        "torch": Drawn(weight.device),
+    }
     return train(
         step,
         get_weights,
-        get_state,
-        net.load_state_dict,
+        parts if scheduler is None else {**parts, "scheduler": arrays(scheduler)},
+        lambda run: first_nonfinite(net, criterion, run),
+        about={
+            "network": repr(net),
+            "criterion": repr(criterion),
+            "optimizer": type(optimizer).__name__,
+        },
         n=len(x),
         reduction=criterion.reduction,
         set_training=net.train,
@@ -117,4 +138,6 @@ def fit(
         tolerance=tolerance,
         scheduler=scheduler,
         callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
     )

@@ -1,4 +1,5 @@
-"""Others that train the same network on a CPU (`pip install handgrad[peers]`)."""
+"""Others that train the same network on a CPU: JAX (`pip install handgrad[peers]`) and
+scikit-learn."""
 
 import os
 
@@ -6,8 +7,6 @@ import numpy as np
 
 from benchmarks.steps.contestant import Contestant, LeftOut
 from benchmarks.steps.problem import CROSS_ENTROPY, LR, Problem, setup
-
-INSTALL = "is not installed; pip install 'handgrad[peers]'"
 
 
 def jax_jit(problem: Problem) -> Contestant:
@@ -18,7 +17,7 @@ def jax_jit(problem: Problem) -> Contestant:
         import jax
         from jax import numpy as jnp
     except ImportError:
-        raise LeftOut(f"jax {INSTALL}") from None
+        raise LeftOut("jax is not installed; pip install 'handgrad[peers]'") from None
     jax.config.update("jax_enable_x64", True)  # lets float64 be; changes no array made as float32
     functions = {
         "relu": jax.nn.relu,
@@ -69,10 +68,8 @@ def jax_jit(problem: Problem) -> Contestant:
 
 def scikit_learn(problem: Problem) -> Contestant:
     """MLPClassifier.partial_fit, plain SGD without momentum or penalty."""
-    try:
-        from sklearn.neural_network import MLPClassifier
-    except ImportError:
-        raise LeftOut(f"scikit-learn {INSTALL}") from None
+    from sklearn.neural_network import MLPClassifier  # slow to import
+
     if problem.loss != CROSS_ENTROPY:
         raise LeftOut(f"{problem.network}: its MLPRegressor has no activation after its last layer")
     if problem.widths[-1] < 3:

@@ -1,12 +1,12 @@
 """`handgrad trust`: examine, count, report."""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import provenance, write_csv, write_probe
+from benchmarks.results import provenance, write_csv
+from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
 from benchmarks.trust import checkers, report
 from benchmarks.trust.examine import PIECE, Finding, examine, examine_all
@@ -19,7 +19,7 @@ def trust(seed: int, networks: int, workers: int, out: Path, as_json: bool, as_c
     """Examine networks 0 … networks − 1 and report; returns the exit status.
 
     Raises OSError (before anything is examined) where `out` cannot be written to."""
-    write_probe(out)
+    log = Run(out, "trust")
     findings: list[Finding] = []
     status = 0
     try:
@@ -37,8 +37,9 @@ def trust(seed: int, networks: int, workers: int, out: Path, as_json: bool, as_c
     if not print_records([row | given for row in rows], as_json, as_csv):
         console.print(report.counts_table(rows, f"{examined} random networks, seed {seed}"))
         console.print(report.footnote(frame))
-    path = out / f"trust-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.csv"
+    path = log.path("", ".csv")
     write_csv(path, [row | given for row in rows])
+    log.record([_run_row(row, given, status) for row in rows])
     bad = report.offenders(frame).sort_values(["experiment", "number"])
     for finding in bad.head(SHOWN).itertuples():
         where = f" ({finding.where})" if finding.where else ""
@@ -51,6 +52,13 @@ def trust(seed: int, networks: int, workers: int, out: Path, as_json: bool, as_c
         print(f"and {len(bad) - SHOWN} more", file=sys.stderr)
     print(f"saved {path}", file=sys.stderr)
     return status or (0 if report.trusted(frame) else 1)
+
+
+def _run_row(row: dict, given: dict, status: int) -> dict:
+    """A checker stands for a side; "seconds" would be those of a whole run."""
+    names = {"checker": "side", "seconds": "network_seconds"}
+    figures = {names.get(name, name.replace(" ", "_")): value for name, value in row.items()}
+    return figures | given | {"outcome": "interrupted" if status else "finished"}
 
 
 def show(seed: int, number: int) -> int:

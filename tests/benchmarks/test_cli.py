@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,9 +53,14 @@ def test_bench_writes_a_row_for_each_side_and_epoch_and_a_picture(handgrad, tmp_
     assert "proven: 51 tensors over 3 steps" in err
     assert "784-8-10 relu" in out
     assert "manual on cpu, torch on cpu" in out
-    files = sorted(p.suffix for p in (tmp_path / "results").iterdir())
-    assert files == [".csv", ".png"]
-    (path,) = (tmp_path / "results").glob("*.csv")
+    files = sorted(p.name for p in (tmp_path / "results").iterdir())
+    assert [re.sub(r"-[0-9T.]+Z", "", name) for name in files] == [
+        ".runs.csv.lock",
+        "bench-sample.csv",
+        "bench-sample.png",
+        "runs.csv",
+    ]
+    (path,) = (tmp_path / "results").glob("bench-*.csv")
     frame = pd.read_csv(path)
     assert list(frame.side) == ["manual", "torch"] * 2
     assert list(frame.epoch) == [1, 1, 2, 2]
@@ -151,8 +157,9 @@ def test_a_training_that_diverges_stops_and_says_where(handgrad, monkeypatch, tm
     status, _, err = handgrad("bench", "--epochs", "3", "--hidden", "8")
     assert status == 1
     assert "training stopped: manual: the loss became nan in epoch 2, step 1" in err
-    (path,) = (tmp_path / "results").glob("*")
+    (path,) = (tmp_path / "results").glob("bench-*")
     assert list(pd.read_csv(path).epoch) == [1, 1]
+    assert list(pd.read_csv(tmp_path / "results" / "runs.csv").outcome) == ["diverged"] * 2
 
 
 def test_a_mistake_that_only_training_makes_is_found_before_and_after(handgrad, monkeypatch):
@@ -237,7 +244,7 @@ def test_the_figures_of_a_row_are_what_they_are_called():
     assert (manual["device"], torch["device"]) == ("cpu", "cpu")
     a = {"w": np.array([1.0, 5.0]), "b": np.ones(2)}
     b = {"w": np.array([1.5, 5.0]), "b": np.ones(2)}
-    assert mnist._difference(a, b) == 0.5
+    assert mnist.difference(a, b) == 0.5
 
 
 def test_the_summary_is_of_the_median_epoch():
@@ -395,10 +402,14 @@ def test_ctrl_c_keeps_the_finished_epochs(handgrad, tmp_path, monkeypatch, finis
     status, _, err = handgrad("bench", "--epochs", "4", "--hidden", "8")
     assert status == 130
     assert f"interrupted after {finished} finished epochs" in err
-    written = list((tmp_path / "results").iterdir())
+    written = list((tmp_path / "results").glob("bench-*"))
     assert len(written) == (finished > 0)
+    assert (tmp_path / "results" / "runs.csv").exists() == (finished > 0)
     for path in written:
         assert list(pd.read_csv(path).epoch) == [1, 1, 2, 2]
+        runs = pd.read_csv(path.with_name("runs.csv"))
+        assert list(runs.outcome) == ["interrupted"] * 2
+        assert list(runs.epochs_run) == [2, 2]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -419,7 +430,7 @@ def test_ctrl_c_while_rows_are_written_loses_none(handgrad, tmp_path, monkeypatc
     status, _, err = handgrad("bench", "--epochs", "4", "--hidden", "8")
     assert status == 130
     assert "interrupted after 2 finished epochs" in err
-    (path,) = (tmp_path / "results").iterdir()
+    (path,) = (tmp_path / "results").glob("bench-*")
     assert list(pd.read_csv(path).epoch) == [1, 1, 2, 2]
 
 
@@ -428,7 +439,7 @@ def test_a_real_sigint_exits_130_with_whole_rows(tmp_path):
     command = [sys.executable, "-c", code, "bench", "--epochs", "100000", "--hidden", "8"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("results/*.csv")):
+    while not list(tmp_path.glob("results/bench-*.csv")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, "no epoch finished"
         time.sleep(0.05)
@@ -439,7 +450,7 @@ def test_a_real_sigint_exits_130_with_whole_rows(tmp_path):
         process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    (path,) = (tmp_path / "results").iterdir()
+    (path,) = (tmp_path / "results").glob("bench-*")
     frame = pd.read_csv(path)
     assert list(frame.side) == ["manual", "torch"] * (len(frame) // 2)
     assert f"interrupted after {len(frame) // 2} finished epochs" in err

@@ -498,13 +498,20 @@ def test_a_false_alarm_is_listed_and_makes_the_exit_status_1(handgrad, found, tm
     assert status == 1
     assert "correct, float32: wrong; handgrad trust --seed 5 --only 0" in err
     assert "1/3" in out
-    (path,) = (tmp_path / "results").iterdir()
+    (path,) = (tmp_path / "results").glob("trust-*")
     frame = pd.read_csv(path)
     assert list(frame.checker) == [c for c in SIDES for _ in range(2)]
     assert list(frame["false alarms"]) == [1, 1, 0, 0, 0, 0, 0, 0]
     assert set(frame.seed) == {5}
     for column in ("machine", "numpy", "torch", "python", "networks"):
         assert frame[column].notna().all(), column
+    runs = pd.read_csv(path.with_name("runs.csv"))
+    assert list(runs.side) == list(frame.checker)
+    assert list(runs.false_alarms) == list(frame["false alarms"])
+    assert list(runs.network_seconds) == list(frame.seconds)
+    assert set(runs.command) == {"trust"}
+    assert set(runs.outcome) == {"finished"}
+    assert "seconds" not in runs
 
 
 def test_all_as_it_should_be_is_exit_status_0(handgrad, found):
@@ -536,7 +543,7 @@ def test_one_network_is_shown_with_its_tensors(handgrad):
         assert error in out
 
 
-def test_an_interrupted_run_reports_what_there_is(handgrad, monkeypatch):
+def test_an_interrupted_run_reports_what_there_is(handgrad, monkeypatch, tmp_path):
     def interrupted(*args):
         yield [examine.Finding(*row) for row in findings_of_all(3).itertuples(index=False)]
         raise KeyboardInterrupt
@@ -545,6 +552,7 @@ def test_an_interrupted_run_reports_what_there_is(handgrad, monkeypatch):
     status, out, _ = handgrad("trust")
     assert status == 130
     assert "3 random networks" in out
+    assert set(pd.read_csv(tmp_path / "results" / "runs.csv").outcome) == {"interrupted"}
 
 
 def test_a_part_runs_with_two_threads_on_both_sides(monkeypatch):

@@ -1,19 +1,14 @@
 """R² of both sides, equal, and the split that it is measured on."""
 
 import importlib.util
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from manual import nn, optim, training
-
-pytest.importorskip("sklearn")
-
 from sklearn.datasets import load_diabetes
 from sklearn.metrics import r2_score
+
+from manual import nn, optim, training
 
 PATH = Path(__file__).parents[2] / "examples" / "diabetes_regression.py"
 SPEC = importlib.util.spec_from_file_location("diabetes_regression", PATH)
@@ -169,15 +164,3 @@ def test_the_docstrings_lesson(rows):
     assert figures.std(axis=0, ddof=1).min() > np.ptp(figures.mean(axis=0))
     gain = figures[:, 2] - figures[:, 0]
     assert abs(gain.mean()) < 2 * gain.std(ddof=1) / np.sqrt(len(gain))
-
-
-def test_without_scikit_learn_one_line(monkeypatch, tmp_path):
-    """sys.exit(text): the line on stderr and status 1, and nothing is written."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(SystemExit) as exited:
-        runpy.run_path(str(PATH), run_name="__main__")
-    expected = "diabetes_regression.py needs scikit-learn: pip install -e '.[dev]'"
-    assert exited.value.code == expected
-    assert not list(tmp_path.iterdir())

@@ -21,15 +21,20 @@ def loop(weights=None, validation=None, losses=None, **options):
         state["now"] = weights[state["epoch"] - 1].reshape(-1)
         return losses[state["epoch"] - 1] if losses else 1.0
 
-    def put(values):
-        state["now"] = values
+    class Network:
+        def state_dict(self):
+            return {"weights": state["now"].copy()}
+
+        def load_state_dict(self, values):
+            state["now"] = values["weights"]
 
     history = training.train(
         step,
         lambda: state["now"].copy(),
-        lambda: state["now"].copy(),
-        put,
+        {"network": Network()},
+        lambda run: None,
         **{
+            "about": {},
             "n": 2,
             "reduction": "mean",
             "set_training": lambda mode: None,
@@ -41,6 +46,8 @@ def loop(weights=None, validation=None, losses=None, **options):
             "tolerance": None,
             "scheduler": None,
             "callback": None,
+            "checkpoint": None,
+            "resume": None,
             **options,
         },
     )

@@ -1,0 +1,62 @@
+"""The options of `handgrad homework`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from benchmarks.options import Csv, Dtype, Json, one_format, threads_here, whole
+
+
+def homework(
+    digits: Annotated[
+        tuple[int, int],
+        typer.Option(help="The two digits told apart; the second is the one looked for."),
+    ] = (5, 6),
+    seeds: Annotated[
+        int,
+        typer.Option(help="Repeat with so many seeds; report mean and spread.", **whole(1, 1000)),
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(help="The first: of weights, batches and validation.", **whole(0))
+    ] = 0,
+    dataset: Annotated[
+        Literal["sample", "mnist"], typer.Option(help="sample: the packaged 5,000 digits of MNIST.")
+    ] = "sample",
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds MNIST/raw/*.gz.")
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(help="At most; without early stopping all of them.", **whole(1))
+    ] = 20,
+    dtype: Annotated[Dtype, typer.Option()] = Dtype.float64,
+    threads: Annotated[int, typer.Option(help="On both sides.", **whole(1))] = 1,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PAGE", help="Table and pictures on one HTML page.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the CSV and the pictures.")] = Path(
+        "results"
+    ),
+    json: Json = False,
+    csv: Csv = False,
+) -> int:
+    """The homework's MNIST study with both sides, beside its own figures: two digits without
+    and with early stopping, with three kinds of initial weights, then all ten digits.
+
+    Writes a CSV (a row for each run and side) and four pictures. Exit status 1 where a pair is
+    not proven, a training diverges, or the sides end apart in float64; no pair is trained before
+    its proof."""
+    one_format(json, csv)
+    if not all(0 <= digit <= 9 for digit in digits) or digits[0] == digits[1]:
+        given = " ".join(map(str, digits))
+        raise typer.BadParameter(f"--digits: expected two different digits, 0 to 9, got {given}")
+
+    from dataclasses import replace
+
+    from benchmarks.data import load
+    from benchmarks.homework import command, study
+
+    threads_here(threads)
+    settings = replace(study.SETTINGS, epochs=epochs, dtype=dtype.value, threads=threads, seed=seed)
+    asked = command.Study(settings, load(dataset, data_root), digits, seeds)
+    return command.homework(asked, out, html, json, csv)

@@ -1,0 +1,118 @@
+"""`handgrad homework`: prove, train, report, for every run and seed."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.bench import FLOAT64_AGREES
+from benchmarks.data import Dataset
+from benchmarks.homework import page, pictures
+from benchmarks.homework.parts import PARTS
+from benchmarks.homework.spread import findings, spread
+from benchmarks.homework.study import Trained, choose, pair_of, study
+from benchmarks.homework.table import findings_lines, runs_table, spread_table
+from benchmarks.mnist import Settings, prove
+from benchmarks.plot import png
+from benchmarks.results import replace as put
+from benchmarks.results import write_csv, write_probe
+from benchmarks.runs.log import Run
+from benchmarks.show import console, print_records, working
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked for: the two digits, and seeds, of which settings.seed is the first."""
+
+    settings: Settings
+    data: Dataset
+    digits: tuple[int, int]
+    seeds: int = 1
+
+
+class NotProven(Exception):
+    """The two sides of a pair differ; the text is the table."""
+
+
+def homework(asked: Study, out: Path, html: Path | None, as_json: bool, as_csv: bool) -> int:
+    """Run the study; returns the exit status. What is finished is on disk at any time.
+
+    Raises OSError (before any training) where `out` or the page cannot be written to."""
+    log = Run(out, "homework")
+    if html is not None:
+        write_probe(html.parent)
+        if html.is_dir():
+            raise IsADirectoryError(f"--html {html}: expected a file, got a folder")
+    path = log.path(asked.data.name, ".csv")
+    first: list[Trained] = []  # of the first seed: for the pictures
+    rows: list[dict] = []
+    status = 0
+    try:
+        with working("homework", total=2 * len(PARTS) * asked.seeds) as progress:
+            for trained in trainings(asked, progress):
+                if trained.seed == asked.settings.seed:
+                    first.append(trained)
+                rows += trained.rows
+                write_csv(path, rows)
+                log.record(trained.rows)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(rows) // 2} finished runs", file=sys.stderr)
+        status = 130
+    except NotProven as error:
+        print(f"the pair is not proven, so it is not trained: {error}", file=sys.stderr)
+        status = 1
+    except FloatingPointError as error:
+        print(f"training stopped: {error} (lr {asked.settings.lr})", file=sys.stderr)
+        status = 1
+    if not rows:
+        return status
+    found = findings(rows)
+    if not print_records(rows, as_json, as_csv):
+        if asked.seeds == 1:
+            console.print(runs_table(rows, asked.digits))
+        else:
+            console.print(spread_table(spread(rows), asked.digits, rows[0]))
+            console.print("\n".join(findings_lines(found)))
+    saved = [path]
+    drawn = {name: png(draw(first)) for name, draw in pictures.PICTURES.items()}
+    for name, picture in drawn.items():
+        saved.append(path.with_name(f"{path.stem}-{name}.png"))
+        put(saved[-1], picture)
+    if html is not None:
+        saved.append(html)
+        put(html, page.page(rows, asked.digits, drawn).encode())
+    print(f"saved {', '.join(map(str, saved))}", file=sys.stderr)
+    return status or _agree(rows)
+
+
+def trainings(asked: Study, progress: Callable[[str], object]) -> Iterator[Trained]:
+    """Every part with every seed, seed by seed. Raises NotProven before a pair that differs is
+    trained; FloatingPointError as `study`."""
+    for seed in range(asked.settings.seed, asked.settings.seed + asked.seeds):
+        settings = replace(asked.settings, seed=seed)
+        for part in PARTS:
+            images = choose(asked.data, part, asked.digits, settings.dtype, seed)
+            pair = pair_of(part, settings, images.train_x.shape[1])
+            proof = prove(pair, images, settings)
+            if not proof.passed:
+                raise NotProven(f"{part.name}, seed {seed}\n{proof}")
+            trained = study(part, pair, images, settings, progress)
+            used = float(proof.frame.used.max())
+            yield trained._replace(rows=[row | {"proof_used": used} for row in trained.rows])
+
+
+def _agree(rows: list[dict]) -> int:
+    """1, and a line on stderr, for float64 weights that ended further apart than rounding."""
+    wrong = [
+        row
+        for row in rows
+        if row["dtype"] == "float64" and not row["max_weight_difference"] <= FLOAT64_AGREES
+    ]
+    for row in wrong[::2]:
+        print(
+            f"{row['run']}, seed {row['seed']}: the weights of the two sides are "
+            f"{row['max_weight_difference']:.1e} apart after the run in float64, more than "
+            f"{FLOAT64_AGREES:.0e}: one of them trains wrongly",
+            file=sys.stderr,
+        )
+    return 1 if wrong else 0

@@ -1,0 +1,44 @@
+"""The six runs of the homework's problem 2, and the test figures that it prints for them."""
+
+from typing import NamedTuple
+
+DIGITS = (5, 6)  # of the homework's two classes
+
+
+class Figures(NamedTuple):
+    """On the test images. None: not printed."""
+
+    accuracy: float
+    loss: float
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
+class Part(NamedTuple):
+    """One run. initial: of the weights, a key of `study.INITIAL`; stops: early stopping;
+    binary: two digits and one sigmoid output, or all ten and softmax."""
+
+    name: str
+    initial: str
+    stops: bool
+    binary: bool
+    homework: Figures
+
+
+PARTS = (
+    Part("no early stopping", "default", False, True, Figures(0.9869, 0.0448)),
+    Part("early stopping", "default", True, True,
+         Figures(0.98815, 0.0507, 0.9837, 0.9935, 0.9886)),
+    Part("random normal", "normal", True, True,
+         Figures(0.9821, 0.056, 0.9791, 0.9865, 0.9828)),
+    Part("He normal", "he", True, True, Figures(0.9848, 0.048, 0.9865, 0.9842, 0.9853)),
+    Part("Glorot uniform", "glorot", True, True,
+         Figures(0.9863, 0.046, 0.9854, 0.9883, 0.9868)),
+    Part("ten digits", "default", True, False, Figures(0.97, 0.112, 0.9697, 0.9697, 0.9696)),
+)  # fmt: skip
+
+
+def printed(part: Part, digits: tuple[int, int]) -> Figures | None:
+    """The homework's figures for the part, if they are of these digits."""
+    return part.homework if not part.binary or set(digits) == set(DIGITS) else None
