@@ -179,9 +179,9 @@ def test_a_lock_that_is_held_for_long_is_an_error(folder, monkeypatch):
         (b"a,b\n1,2\n\n", "line 3: 0 cells, expected 2"),
         (b'a,b\n1,"2\n', "not a CSV file"),
         (b"a,b\n1,\xff\n", "not a CSV file"),
-        (b"a,a\n1,2\n", "line 1: expected columns' names"),
-        (b"a,\n1,2\n", "line 1: expected columns' names"),
-        (b"", "line 1: expected columns' names"),
+        (b"a,a\n1,2\n", "line 1: expected names of columns"),
+        (b"a,\n1,2\n", "line 1: expected names of columns"),
+        (b"", "line 1: expected names of columns"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_and_left_alone(tmp_path, content, told):
