@@ -40,16 +40,14 @@ class Initial(NamedTuple):
 INITIAL = {
     "default": Initial("uniform in ±1/√inputs, biases too, as in torch", None),
     "normal": Initial(
-        f"random normal with standard deviation {STD}, as in Keras; biases 0",
+        f"normal with standard deviation {STD}, as in Keras; biases 0",
         partial(init.normal_, std=STD),
     ),
     "he": Initial(
-        "He normal: standard deviation √(2/inputs); biases 0",
+        "normal with standard deviation √(2/inputs); biases 0",
         partial(init.kaiming_normal_, nonlinearity="relu"),
     ),
-    "glorot": Initial(
-        "Glorot uniform: in ±√(6/(inputs + outputs)); biases 0", init.xavier_uniform_
-    ),
+    "glorot": Initial("uniform in ±√(6/(inputs + outputs)); biases 0", init.xavier_uniform_),
 }
 
 
