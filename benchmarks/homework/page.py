@@ -22,8 +22,8 @@ CAPTIONS = {
     "both sides; the dotted line is the epoch whose weights early stopping restored.",
     "confusion": "Confusion matrices of the test images.",
     "mistakes": "Test images that both sides get wrong, true → said.",
-    "weights": "Weights of the first layer, manual's, as images, of the units with the largest: red "
-    "pixels speak for the unit, blue ones against it.",
+    "weights": "First-layer weights as images, manual's, of the units with the largest: red pixels "
+    "speak for the unit, blue ones against it.",
 }
 
 

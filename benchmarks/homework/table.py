@@ -17,8 +17,8 @@ def title(row: dict) -> str:
     threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
     return (
         f"{row['dataset']}, 784-{row['hidden']}-1 or 10, {row['activation']}, {row['optimizer']} "
-        f"lr {row['lr']} momentum {row['momentum']} weight decay {row['weight_decay']}, batch {row['batch_size']}, at most "
-        f"{row['epochs']} epochs, {row['dtype']}, {threads}"
+        f"lr {row['lr']} momentum {row['momentum']} weight decay {row['weight_decay']}, "
+        f"batch {row['batch_size']}, at most {row['epochs']} epochs, {row['dtype']}, {threads}"
     )
 
 
