@@ -78,8 +78,8 @@ def test_the_table_stands_beside_the_homeworks_figures_in_80_columns(rows):
     shown = [f"{100 * mine[k]:.2f}" for k in ("test_accuracy", "precision", "recall", "f1")]
     assert lines[at + 2][:6] == ["manual", shown[0], f"{mine['test_loss']:.4f}", *shown[1:]]
     assert lines[at + 2][6] == "2/2"
-    assert len(lines[at + 2]) == 9
-    assert len(lines[at + 3]) == 8  # "apart" once
+    assert len(lines[at + 2]) == 9  # with seconds, and "apart"
+    assert len(lines[at + 3]) == 8  # "apart" stands once
     assert text.count("homework") == 6
     assert printed(table.runs_table(rows, (1, 2))).count("98.") == 0
 
