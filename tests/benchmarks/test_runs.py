@@ -308,6 +308,9 @@ def test_ordered(folder):
     assert list(select.ordered(frame, ["test_accuracy"], True).index) == [3, 1, 2, 4]
     assert list(select.ordered(frame, ["seed", "seconds"], False).index) == [1, 2, 3, 4]
     assert list(select.ordered(frame, ["command"], False).index) == [1, 2, 3, 4]
+    many = pd.DataFrame({"seed": np.arange(1000) % 3})
+    expected = [*range(0, 1000, 3), *range(1, 1000, 3), *range(2, 1000, 3)]
+    assert list(select.ordered(many, ["seed"], False).index) == expected
     with pytest.raises(select.SelectError, match="no column 'secs'"):
         select.ordered(frame, ["secs"], False)
 
