@@ -19,7 +19,7 @@ from benchmarks.homework import command, page, pictures, spread, study, table
 from benchmarks.homework.parts import PARTS
 from manual import nn
 
-SMALL = replace(study.SETTINGS, hidden=(6,), epochs=2)
+SMALL = replace(study.SETTINGS, hidden=(6,), lr=0.05, epochs=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,14 +48,15 @@ def rows(runs):
 
 @pytest.fixture
 def handgrad(tmp_path, monkeypatch, capfd, data):
-    """Run handgrad homework, small, in an empty folder: (exit status, stdout, stderr)."""
+    """Run handgrad homework, small, in an empty folder and for two epochs unless told otherwise:
+    (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "SETTINGS", SMALL)
     monkeypatch.setattr("benchmarks.data.load", lambda name, root: data)
 
     def run(*args):
         with pytest.raises(SystemExit) as exited:
-            cli.main(["homework", *map(str, args)])
+            cli.main(["homework", "--epochs", "2", *map(str, args)])  # the last one counts
         out, err = capfd.readouterr()
         return exited.value.code, out, err
 

@@ -12,7 +12,7 @@ from benchmarks.homework import command, scores, study
 from benchmarks.homework.parts import PARTS, printed
 from manual import nn, training
 
-SMALL = replace(study.SETTINGS, hidden=(6,), epochs=3)
+SMALL = replace(study.SETTINGS, hidden=(6,), lr=0.05, epochs=3)
 PLAIN, STOPS, NORMAL, HE, GLOROT, TEN = PARTS
 
 
