@@ -17,6 +17,11 @@ BENCH = [
     for line in README.splitlines()
     if line.startswith("handgrad bench") and "--dataset mnist" not in line
 ]
+STUDIED = [
+    shlex.split(line, comments=True)[1:]
+    for line in README.splitlines()
+    if line.startswith(("handgrad homework", "handgrad results"))
+]
 TIMED = [command for command in BENCH if "--steps" in command or "--advise" in command]
 COMMANDS = [command for command in BENCH if command not in TIMED]
 
@@ -25,6 +30,7 @@ def test_there_is_something_to_paste():
     assert len(BLOCKS) == 7
     assert len(COMMANDS) == 2
     assert len(TIMED) == 5
+    assert len(STUDIED) == 8
 
 
 @pytest.mark.parametrize(
@@ -56,6 +62,19 @@ def test_commands_that_time_are_understood(command, monkeypatch):
     called = []
     for name in ("steps", "advise"):
         monkeypatch.setattr(steps_command, name, lambda *args: called.append(args) or 0)
+    with pytest.raises(SystemExit) as exited:
+        main(command)
+    assert exited.value.code == 0
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("command", STUDIED, ids=" ".join)
+def test_commands_that_study_are_understood(command, monkeypatch):
+    """What they do has tests of its own."""
+    called = []
+    monkeypatch.setattr("benchmarks.data.load", lambda name, root: name)
+    for name in ("benchmarks.homework.command.homework", "benchmarks.runs.command.results"):
+        monkeypatch.setattr(name, lambda *args: called.append(args) or 0)
     with pytest.raises(SystemExit) as exited:
         main(command)
     assert exited.value.code == 0

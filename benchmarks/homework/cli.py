@@ -28,7 +28,7 @@ def homework(
     ] = None,
     epochs: Annotated[
         int, typer.Option(help="At most; without early stopping all of them.", **whole(1))
-    ] = 20,
+    ] = 40,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float64,
     threads: Annotated[int, typer.Option(help="On both sides.", **whole(1))] = 1,
     html: Annotated[

@@ -22,7 +22,7 @@ CAPTIONS = {
     "both sides; the dotted line is the epoch whose weights early stopping restored.",
     "confusion": "Confusion matrices of the test images.",
     "mistakes": "Test images that both sides get wrong, true → said.",
-    "weights": "Weights of the first units of the first layer, manual's, as images: red pixels "
+    "weights": "First-layer weights as images, manual's, of the units with the largest: red pixels "
     "speak for the unit, blue ones against it.",
 }
 
@@ -44,7 +44,10 @@ def page(rows: list[dict], digits: tuple[int, int], pictures: dict[str, bytes]) 
         share=SHARE,
         patience=PATIENCE,
         positive=digits[1],
-        initial=[initial.text for initial in INITIAL.values()],
+        initial=[
+            (", ".join(part.name for part in PARTS if part.initial == key), initial.text)
+            for key, initial in INITIAL.items()
+        ],
         runs=_blocks([row for row in rows if row["seed"] == seeds[0]], digits),
         spread=_spread(rows, digits) if len(seeds) > 1 else [],
         sure=SURE,

@@ -38,7 +38,7 @@ def curves(runs: list[Trained]) -> Figure:
     figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("loss", fontsize=10)
     lines, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(lines, labels, loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -52,7 +52,8 @@ def _mark_stop(ax: Axes, run: Trained) -> None:
         ax.axvline(history.best, color="#444", linestyle=":", linewidth=1.5)
         how = "stopped after" if history.stopped == "early stopping" else "not stopped by"
         note = f"best epoch {history.best} (dotted),\n{how} epoch {ended}"
-    ax.annotate(note, (0.97, 0.96), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+    ax.annotate(note, (0.97, 0.96), xycoords="axes fraction", ha="right", va="top", fontsize=8,
+                bbox={"color": "white", "pad": 1})  # fmt: skip
 
 
 def matrices(runs: list[Trained]) -> Figure:
@@ -111,11 +112,12 @@ def mistakes(runs: list[Trained]) -> Figure:
 
 
 def weights(runs: list[Trained]) -> Figure:
-    """What the first units of the first layer weigh each pixel with: manual's, red above 0 and
-    blue below."""
+    """What the first layer weighs each pixel with, in the units with the largest weights (by the
+    sum of their squares): manual's, red above 0 and blue below."""
     figure = Figure(figsize=(11, 1.05 * len(runs) + 0.3), dpi=150, layout="constrained")
     for ax, run in zip(figure.subplots(len(runs), squeeze=False).flat, runs, strict=True):
-        first = next(iter(run.sides["manual"].weights.values()))[:SHOWN]
+        layer = next(iter(run.sides["manual"].weights.values()))
+        first = layer[np.argsort(-(layer**2).sum(axis=1), kind="stable")[:SHOWN]]
         largest = float(np.abs(first).max())
         _strip(ax, first, "RdBu_r", (-largest, largest), [])
         ax.set_title(f"{run.part.name} (±{largest:.2f})", fontsize=9, loc="left")

@@ -27,6 +27,8 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> Figure:
         across = across.astype(str)
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     ax = figure.subplots()
+    if across.dtype == object or pd.api.types.is_string_dtype(across):
+        ax.xaxis.update_units(sorted(set(across)))  # names in this order, not in that of the rows
     keys = [name for name in ("command", "side") if name in own]
     labels = own[keys].fillna("").agg(", ".join, axis=1) if keys else pd.Series("", own.index)
     for k, label in enumerate(sorted(set(labels))):

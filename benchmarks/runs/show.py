@@ -33,15 +33,17 @@ def usual(frame: pd.DataFrame) -> list[str]:
 
 
 def text(name: str, value: Any) -> str:
-    """A cell, short: times to the second, commits of 9 digits, shares in percent."""
+    """A cell, short: times to the second, 9 digits of a commit or digest, shares in percent."""
     if pd.isna(value):
         return ""
     if name == "when":
         return str(value)[:19].replace("T", " ")
-    if name == "git_commit":
+    if name in ("git_commit", "weights"):
         return str(value)[:9]
     if name.startswith(("test_accuracy", "train_accuracy", "precision", "recall", "f1")):
         return f"{value:.2%}"
+    if name.startswith("max_weight_difference"):
+        return f"{value:.1e}"
     if isinstance(value, float):
         return f"{int(value):,}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
     return str(value)

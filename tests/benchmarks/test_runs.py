@@ -65,6 +65,7 @@ def test_what_is_written_is_read_again(tmp_path):
     log.append(tmp_path, [{"seconds": np.float64(2), "numpy": "2.10", "side": 'a, b\n"c"'}])
     log.append(tmp_path, [{"seconds": float("nan"), "git_commit": "1" * 40}])
     assert text(tmp_path).splitlines()[0] == "side,seconds,hidden,note,numpy,git_commit"
+    assert text(tmp_path).splitlines()[-1] == ",,,,," + "1" * 40
     frame = log.read(tmp_path)
     assert list(frame.index) == [1, 2, 3]
     assert frame.seconds[1] == third
@@ -179,9 +180,9 @@ def test_a_lock_that_is_held_for_long_is_an_error(folder, monkeypatch):
         (b"a,b\n1,2\n\n", "line 3: 0 cells, expected 2"),
         (b'a,b\n1,"2\n', "not a CSV file"),
         (b"a,b\n1,\xff\n", "not a CSV file"),
-        (b"a,a\n1,2\n", "line 1: expected columns' names"),
-        (b"a,\n1,2\n", "line 1: expected columns' names"),
-        (b"", "line 1: expected columns' names"),
+        (b"a,a\n1,2\n", "line 1: expected names of columns"),
+        (b"a,\n1,2\n", "line 1: expected names of columns"),
+        (b"", "line 1: expected names of columns"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_and_left_alone(tmp_path, content, told):
@@ -307,6 +308,9 @@ def test_ordered(folder):
     assert list(select.ordered(frame, ["test_accuracy"], True).index) == [3, 1, 2, 4]
     assert list(select.ordered(frame, ["seed", "seconds"], False).index) == [1, 2, 3, 4]
     assert list(select.ordered(frame, ["command"], False).index) == [1, 2, 3, 4]
+    many = pd.DataFrame({"seed": np.arange(1000) % 3})
+    expected = [*range(0, 1000, 3), *range(1, 1000, 3), *range(2, 1000, 3)]
+    assert list(select.ordered(many, ["seed"], False).index) == expected
     with pytest.raises(select.SelectError, match="no column 'secs'"):
         select.ordered(frame, ["secs"], False)
 
@@ -484,8 +488,9 @@ def test_a_bench_adds_a_row_for_each_side():
 def test_cells_are_short():
     assert show.text("when", "2026-11-21T12:34:56.789000Z") == "2026-11-21 12:34:56"
     assert show.text("git_commit", "0123456789abcdef") == "012345678"
+    assert show.text("weights", "0123456789abcdef") == "012345678"
     assert show.text("test_accuracy", 0.98765) == "98.77%"
     assert show.text("seconds", 1234567.0) == "1,234,567"
-    assert show.text("max_weight_difference", 1.23456e-15) == "1.235e-15"
+    assert show.text("max_weight_difference", 1.23456e-15) == "1.2e-15"
     assert show.text("seconds", float("nan")) == ""
     assert show.text("lr", 0.05) == "0.05"
