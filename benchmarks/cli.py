@@ -16,10 +16,12 @@ from benchmarks.options import (
     Dtype,
     Json,
     OptimizerName,
+    Resume,
     given,
     one_format,
     real,
     refuse,
+    resumes,
     threads_here,
     whole,
 )
@@ -214,12 +216,7 @@ def bench(
         Path | None,
         typer.Option(help="File that holds, after every epoch, all that --resume needs."),
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from the --checkpoint; where there is none yet, begin."
-        ),
-    ] = False,
+    resume: Resume = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
     ),
@@ -250,8 +247,7 @@ def bench(
             refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
     if advise:
         refuse(chosen & {"out"}, "has no meaning with --advise")
-    if resume and checkpoint is None:
-        raise typer.BadParameter("--resume goes on from a --checkpoint: give its path")
+    resumes(resume, checkpoint)
     if steps:
         from benchmarks.steps.contestant import MAKERS
 

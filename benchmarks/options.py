@@ -3,12 +3,17 @@
 import math
 from collections.abc import Collection
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON instead.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV instead.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the --checkpoint; where there is none yet, begin."),
+]
 
 
 def whole(low: int, high: float = math.inf) -> dict:
@@ -73,6 +78,12 @@ def one_format(json: bool, csv: bool) -> None:
     """Refuse two formats at once."""
     if json and csv:
         raise typer.BadParameter("expected --json or --csv, got both")
+
+
+def resumes(resume: bool, checkpoint: Path | None) -> None:
+    """Refuse to resume from nothing."""
+    if resume and checkpoint is None:
+        raise typer.BadParameter("--resume goes on from a --checkpoint: give its path")
 
 
 def given(ctx: typer.Context) -> set[str]:

@@ -62,7 +62,7 @@ def begin(path: Path | None, resume: bool, settings: Settings, data: Dataset) ->
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     write_probe(path.parent)
     sweep(path)
-    about = _about(settings, data)
+    about = about_run(settings, data)
     if not path.exists():
         if resume:
             print(f"no checkpoint at {path} yet: the run begins", file=sys.stderr)
@@ -72,7 +72,7 @@ def begin(path: Path | None, resume: bool, settings: Settings, data: Dataset) ->
     return _resumed(path, about, settings.epochs)
 
 
-def _about(settings: Settings, data: Dataset) -> dict[str, Any]:
+def about_run(settings: Settings, data: Dataset) -> dict[str, Any]:
     """What must be the same in a run that is resumed: all but the number of epochs."""
     digest = hashlib.sha256()
     for array in (data.train_x, data.train_y, data.test_x, data.test_y):
@@ -82,16 +82,21 @@ def _about(settings: Settings, data: Dataset) -> dict[str, Any]:
     return about
 
 
+def check_same(path: Path, here: dict[str, Any], there: dict[str, Any]) -> None:
+    """Raise TensorFileError, naming the path, unless both runs are of the same."""
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            raise TensorFileError(
+                f"{path}: of another run: its {name} is {there.get(name)!r}, "
+                f"expected {here.get(name)!r}"
+            )
+
+
 def _resumed(path: Path, about: dict[str, Any], epochs: int) -> Progress:
     state = load(path)
     if not isinstance(state, dict) or tuple(state) != KEPT or not isinstance(state["about"], dict):
         raise TensorFileError(f"{path}: a checkpoint, but not of handgrad bench")
-    for name in sorted(about.keys() | state["about"].keys()):
-        here, there = about.get(name), state["about"].get(name)
-        if here != there:
-            raise TensorFileError(
-                f"{path}: of another run: its {name} is {there!r}, expected {here!r}"
-            )
+    check_same(path, about, state["about"])
     try:
         run = Progress(path, **{**state, "began": datetime.fromisoformat(state["began"])})
         run.saved = run.epochs

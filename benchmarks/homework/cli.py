@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.options import Csv, Dtype, Json, one_format, threads_here, whole
+from benchmarks.options import Csv, Dtype, Json, Resume, one_format, resumes, threads_here, whole
 
 
 def homework(
@@ -34,6 +34,11 @@ def homework(
     html: Annotated[
         Path | None, typer.Option(metavar="PAGE", help="Table and pictures on one HTML page.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Holds, after every epoch, all that --resume needs."),
+    ] = None,
+    resume: Resume = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the pictures.")] = Path(
         "results"
     ),
@@ -43,6 +48,10 @@ def homework(
     """The homework's MNIST study with both sides, beside its own figures: two digits without
     and with early stopping, with three kinds of initial weights, then all ten digits.
 
+    --checkpoint: a file for each run and side, replaced after every epoch as a whole. A study that
+    was killed ends with --resume, and else the same options (--epochs and --seeds may be more),
+    bit for bit where it would have ended.
+
     Writes a CSV (a row for each run and side) and four pictures. Exit status 1 where a pair is
     not proven, a training diverges, or the sides end apart in float64; no pair is trained before
     its proof."""
@@ -50,6 +59,8 @@ def homework(
     if not all(0 <= digit <= 9 for digit in digits) or digits[0] == digits[1]:
         given = " ".join(map(str, digits))
         raise typer.BadParameter(f"--digits: expected two different digits, 0 to 9, got {given}")
+
+    resumes(resume, checkpoint)
 
     from dataclasses import replace
 
@@ -59,4 +70,4 @@ def homework(
     threads_here(threads)
     settings = replace(study.SETTINGS, epochs=epochs, dtype=dtype.value, threads=threads, seed=seed)
     asked = command.Study(settings, load(dataset, data_root), digits, seeds)
-    return command.homework(asked, out, html, json, csv)
+    return command.homework(asked, out, html, json, csv, checkpoint, resume)

@@ -4,20 +4,25 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.bench import FLOAT64_AGREES
 from benchmarks.data import Dataset
 from benchmarks.homework import page, pictures
+from benchmarks.homework.kept import Kept
 from benchmarks.homework.parts import PARTS
 from benchmarks.homework.spread import findings, spread
-from benchmarks.homework.study import Trained, choose, pair_of, study
+from benchmarks.homework.study import PATIENCE, SHARE, STD, Trained, choose, pair_of, study
 from benchmarks.homework.table import findings_lines, runs_table, spread_table
 from benchmarks.mnist import Settings, prove
 from benchmarks.plot import png
+from benchmarks.progress import about_run
 from benchmarks.results import replace as put
 from benchmarks.results import write_csv, write_probe
 from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
+from benchmarks.tensor_file import TensorFileError
+from manual.resuming import ResumeError
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,33 @@ class Study:
     digits: tuple[int, int]
     seeds: int = 1
 
+    def about(self) -> dict[str, Any]:
+        """What must be the same in a study that is resumed: all but epochs and seeds."""
+        about = about_run(self.settings, self.data) | {"digits": list(self.digits)}
+        del about["seed"]
+        return about | {"patience": PATIENCE, "share": SHARE, "std": STD}
+
 
 class NotProven(Exception):
     """The two sides of a pair differ; the text is the table."""
 
 
-def homework(asked: Study, out: Path, html: Path | None, as_json: bool, as_csv: bool) -> int:
-    """Run the study; returns the exit status. What is finished is on disk at any time.
+def homework(
+    asked: Study,
+    out: Path,
+    html: Path | None,
+    as_json: bool,
+    as_csv: bool,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Run the study; returns the exit status. What is finished is on disk at any time, and in the
+    folder `checkpoint` all that an unfinished run goes on from with `resume`.
 
-    Raises OSError (before any training) where `out` or the page cannot be written to."""
-    log = Run(out, "homework")
+    Raises OSError (before any training) where a folder or the page cannot be written to,
+    TensorFileError for a checkpoint that cannot be resumed from."""
+    kept = None if checkpoint is None else Kept(checkpoint, resume, asked.about())
+    log = Run(out, "homework", kept and kept.began)
     if html is not None:
         write_probe(html.parent)
         if html.is_dir():
@@ -49,21 +71,23 @@ def homework(asked: Study, out: Path, html: Path | None, as_json: bool, as_csv: 
     status = 0
     try:
         with working("homework", total=2 * len(PARTS) * asked.seeds) as progress:
-            for trained in trainings(asked, progress):
+            for trained in trainings(asked, progress, kept):
                 if trained.seed == asked.settings.seed:
                     first.append(trained)
                 rows += trained.rows
                 write_csv(path, rows)
                 log.record(trained.rows)
     except KeyboardInterrupt:
-        print(f"interrupted after {len(rows) // 2} finished runs", file=sys.stderr)
+        print(f"interrupted after {len(rows) // 2} finished runs{told(kept)}", file=sys.stderr)
         status = 130
     except NotProven as error:
         print(f"the pair is not proven, so it is not trained: {error}", file=sys.stderr)
         status = 1
     except FloatingPointError as error:
-        print(f"training stopped: {error} (lr {asked.settings.lr})", file=sys.stderr)
+        print(f"training stopped: {error} (lr {asked.settings.lr}){told(kept)}", file=sys.stderr)
         status = 1
+    except ResumeError as error:
+        raise TensorFileError(f"{checkpoint}: {error}") from error
     if not rows:
         return status
     found = findings(rows)
@@ -85,7 +109,14 @@ def homework(asked: Study, out: Path, html: Path | None, as_json: bool, as_csv: 
     return status or _agree(rows)
 
 
-def trainings(asked: Study, progress: Callable[[str], object]) -> Iterator[Trained]:
+def told(kept: Kept | None) -> str:
+    """What to say of the checkpoints where the study is stopped."""
+    return f"; {kept.folder} holds what --resume goes on from" if kept else ""
+
+
+def trainings(
+    asked: Study, progress: Callable[[str], object], kept: Kept | None = None
+) -> Iterator[Trained]:
     """Every part with every seed, seed by seed. Raises NotProven before a pair that differs is
     trained; FloatingPointError as `study`."""
     for seed in range(asked.settings.seed, asked.settings.seed + asked.seeds):
@@ -96,7 +127,7 @@ def trainings(asked: Study, progress: Callable[[str], object]) -> Iterator[Train
             proof = prove(pair, images, settings)
             if not proof.passed:
                 raise NotProven(f"{part.name}, seed {seed}\n{proof}")
-            trained = study(part, pair, images, settings, progress)
+            trained = study(part, pair, images, settings, progress, kept)
             used = float(proof.frame.used.max())
             yield trained._replace(rows=[row | {"proof_used": used} for row in trained.rows])
 

@@ -13,6 +13,7 @@ import numpy as np
 import manual.training
 import torch_ref.training
 from benchmarks.data import Dataset
+from benchmarks.homework.kept import Kept
 from benchmarks.homework.parts import Part
 from benchmarks.homework.scores import confusion, decided, scores
 from benchmarks.mnist import SCALE, Pair, Settings, difference, equal_threads, make_pair, numpy_of
@@ -133,10 +134,12 @@ def study(
     images: Images,
     settings: Settings,
     progress: Callable[[str], object] = lambda what: None,
+    kept: Kept | None = None,
 ) -> Trained:
-    """Train both sides, one after the other, over the same batches.
+    """Train both sides, one after the other, over the same batches; with `kept`, on from there.
 
-    Raises FloatingPointError, with the side, where a loss or weight is not finite."""
+    Raises FloatingPointError, with the side, where a loss or weight is not finite; ResumeError for
+    a state that does not fit."""
     theirs = twins(*pair)
     sides, rows = {}, []
     with equal_threads(settings.threads):
@@ -158,6 +161,8 @@ def study(
                     scale=SCALE,
                     validation=(images.validation_x, images.validation_y),
                     patience=PATIENCE if part.stops else None,
+                    checkpoint=kept and kept.keep(settings.seed, part.name, name),
+                    resume=kept and kept.state(settings.seed, part.name, name),
                 )
                 logits = package.predict(net, images.test_x, SCALE)
             except FloatingPointError as error:

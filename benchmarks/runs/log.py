@@ -53,7 +53,8 @@ class Run:
 def append(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Add rows to folder/runs.csv, all of them or none, whoever else is adding at the same time.
 
-    What stands there is kept character by character. A column that is new comes after those
+    What stands there is kept character by character; a row that stands there already, as when a
+    run is resumed that had ended, is not added again. A column that is new comes after those
     there are, and is empty in the rows above. The file is written anew beside the old one, which
     it then replaces: whoever reads meanwhile sees the old rows.
 
@@ -72,8 +73,9 @@ def append(folder: Path, rows: list[dict[str, Any]]) -> None:
             text = io.StringIO(newline="")
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(header)
-            writer.writerows(cells + [""] * (len(header) - len(cells)) for cells in old)
-            writer.writerows([_cell(row.get(name)) for name in header] for row in rows)
+            table = [cells + [""] * (len(header) - len(cells)) for cells in old]
+            new = [[_cell(row.get(name)) for name in header] for row in rows]
+            writer.writerows(table + [cells for cells in new if cells not in table])
             replace(path, text.getvalue().encode())
     except Timeout as error:
         raise LogError(f"{error.lock_file}: held by another run for {WAIT:.0f} s") from None

@@ -145,18 +145,20 @@ def test_the_proof_is_of_the_very_pair(side):
 
 
 def test_a_training_that_diverges_stops_and_says_where(handgrad, monkeypatch, tmp_path):
-    fit, calls = mnist.manual.training.fit, []
+    fit = mnist.manual.training.fit
 
-    def poisoned(net, *args, **options):
-        calls.append(1)
-        if len(calls) == 2:
-            net[0].weight.data[0, 0] = np.nan
-        return fit(net, *args, **options)
+    def poisoned(*args, resume, **options):
+        if resume is not None:
+            resume["network"]["0.weight"][0, 0] = np.nan
+        return fit(*args, resume=resume, **options)
 
     monkeypatch.setattr(mnist.manual.training, "fit", poisoned)
     status, _, err = handgrad("bench", "--epochs", "3", "--hidden", "8")
     assert status == 1
-    assert "training stopped: manual: the loss became nan in epoch 2, step 1" in err
+    assert (
+        "training stopped: manual: the loss became nan in epoch 2, step 1; it began in epoch 2, "
+        "step 1, layer 0 (Linear): 0.weight holds nan" in err
+    )
     (path,) = (tmp_path / "results").glob("bench-*")
     assert list(pd.read_csv(path).epoch) == [1, 1]
     assert list(pd.read_csv(tmp_path / "results" / "runs.csv").outcome) == ["diverged"] * 2

@@ -86,6 +86,16 @@ def test_what_stands_there_is_kept_as_it_is(tmp_path):
     assert text(tmp_path) == "name,value,new\n007,1.50,\nNA,1e-400,\n,2,\n,,3\n"
 
 
+def test_a_row_that_stands_there_is_not_added_again(tmp_path):
+    """As when a run is resumed that had ended: the rows have the same moment, and figures."""
+    row = {"when": "2026", "value": 0.1, "seed": None}
+    log.append(tmp_path, [row, row | {"value": 0.2}])
+    log.append(tmp_path, [row | {"value": 0.3}, row])
+    assert text(tmp_path) == "when,value,seed\n2026,0.1,\n2026,0.2,\n2026,0.3,\n"
+    log.append(tmp_path, [row | {"new": 1}, row])  # with a new column it is another row
+    assert text(tmp_path).splitlines()[4:] == ["2026,0.1,,1"]
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -147,7 +157,7 @@ for k in range(20):
     os.waitpid(child, 0)
     before = len(read(folder))
     assert before % 3 == 1, (seed, k, before)
-    append(folder, [{"i": 0, "j": j} for j in range(3)])  # the lock is free again
+    append(folder, [{"i": -2 - k, "j": j} for j in range(3)])  # the lock is free again
     assert len(read(folder)) == before + 3
 print(len(read(folder)), file=sys.stderr)
 """

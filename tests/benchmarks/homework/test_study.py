@@ -7,27 +7,12 @@ import numpy as np
 import pytest
 
 from benchmarks import mnist
-from benchmarks.data import Dataset, load
 from benchmarks.homework import command, scores, study
 from benchmarks.homework.parts import PARTS, printed
 from manual import nn, training
 
 SMALL = replace(study.SETTINGS, hidden=(6,), lr=0.05, epochs=3)
 PLAIN, STOPS, NORMAL, HE, GLOROT, TEN = PARTS
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
-
-@pytest.fixture(scope="module")
-def data():
-    """Every fourth digit of the sample."""
-    whole = load("sample")
-    return Dataset("sample", whole.train_x[::4], whole.train_y[::4], whole.test_x, whole.test_y)
 
 
 def trained(data, part, settings=SMALL, digits=(5, 6)):
@@ -239,10 +224,10 @@ def test_every_pair_is_proven_before_it_is_trained(data, monkeypatch):
         proven.append((pair, images, settings))
         return prove(pair, images, settings)
 
-    def training_of(part, pair, images, settings, progress):
+    def training_of(part, pair, images, settings, *others):
         log.append("training")
         assert proven[-1] == (pair, images, settings)
-        return begin(part, pair, images, settings, progress)
+        return begin(part, pair, images, settings, *others)
 
     monkeypatch.setattr(command, "prove", proving)
     monkeypatch.setattr(command, "study", training_of)

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -13,54 +12,20 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from benchmarks import cli
-from benchmarks.data import Dataset, load
 from benchmarks.homework import command, page, pictures, spread, study, table
 from benchmarks.homework.parts import PARTS
 from manual import nn
 
-SMALL = replace(study.SETTINGS, hidden=(6,), lr=0.05, epochs=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
 
 @pytest.fixture(scope="module")
-def data():
-    whole = load("sample")
-    return Dataset("sample", whole.train_x[::4], whole.train_y[::4], whole.test_x, whole.test_y)
-
-
-@pytest.fixture(scope="module")
-def runs(data):
+def runs(data, small):
     """All six, small."""
-    return list(command.trainings(command.Study(SMALL, data, (5, 6)), lambda what: None))
+    return list(command.trainings(command.Study(small, data, (5, 6)), lambda what: None))
 
 
 @pytest.fixture(scope="module")
 def rows(runs):
     return [row for run in runs for row in run.rows]
-
-
-@pytest.fixture
-def handgrad(tmp_path, monkeypatch, capfd, data):
-    """Run handgrad homework, small, in an empty folder and for two epochs unless told otherwise:
-    (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "SETTINGS", SMALL)
-    monkeypatch.setattr("benchmarks.data.load", lambda name, root: data)
-
-    def run(*args):
-        with pytest.raises(SystemExit) as exited:
-            cli.main(["homework", "--epochs", "2", *map(str, args)])  # the last one counts
-        out, err = capfd.readouterr()
-        return exited.value.code, out, err
-
-    return run
 
 
 def printed(shown):
