@@ -387,5 +387,5 @@ def test_a_bad_option_or_file_is_one_line(handgrad, tmp_path, args, told):
 
 
 def test_about_is_every_setting_but_the_epochs():
-    about = progress._about(SETTINGS, DATA)
+    about = progress.about_run(SETTINGS, DATA)
     assert about.keys() == {*vars(SETTINGS), "dataset", "data"} - {"epochs"}
