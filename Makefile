@@ -22,7 +22,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest -n auto
 
 fuzz: .venv/installed
-	HANDGRAD_FUZZ=10000 $(BIN)/python -m pytest tests/benchmarks/test_fuzz.py
+	HANDGRAD_FUZZ=10000 $(BIN)/python -m pytest -n auto tests/benchmarks/test_fuzz.py tests/compare/worked/test_worked_fuzz.py
 
 trust: .venv/installed
 	$(BIN)/handgrad trust
