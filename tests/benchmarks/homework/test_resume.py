@@ -1,5 +1,6 @@
 """A study that is stopped goes on from its checkpoints, and ends as if nothing had stopped it."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ def test_stopped_after_any_epoch_it_ends_as_one_that_was_not(handgrad):
             stop_after(patch, number, KeyboardInterrupt)
             status, _, err = handgrad(*folders)
         assert status == 130
+        (Path(f"kept-{number}") / f".{NAME}.x2_4567y").touch()  # of a write that was killed
         done = number // (2 * EPOCHS)
         assert f"interrupted after {done} finished runs; kept-{number} holds what" in err
         with pytest.MonkeyPatch.context() as patch:
@@ -74,6 +76,10 @@ def test_a_study_that_has_ended_goes_on_with_more_seeds(handgrad):
     rows = pd.read_csv("results/runs.csv")
     assert list(rows.seed) == [0] * RUNS + [1] * RUNS
     assert rows.when.nunique() == 1
+    with pytest.MonkeyPatch.context() as patch:
+        written = stop_after(patch, 1, KeyboardInterrupt)
+        handgrad("--checkpoint", "kept", "--resume", "--seed", "2")
+    assert [seed for seed, _, _ in written] == [2]
 
 
 def test_what_is_there_is_not_written_over(handgrad):
@@ -182,6 +188,21 @@ def test_a_folder_that_is_a_file_is_told_before_any_training(handgrad, monkeypat
     assert status == 2
     assert "kept" in err
     assert Path("kept").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_training(handgrad, monkeypatch):
+    touch = Path.touch
+
+    def read_only(self, *args):
+        if self.parent.name == "kept":
+            raise OSError(errno.EROFS, "read-only file system", str(self))
+        touch(self, *args)
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    monkeypatch.setattr(command, "study", None)
+    status, _, err = handgrad("--checkpoint", "kept")
+    assert status == 2
+    assert "read-only file system: 'kept" in err
 
 
 def test_a_divergence_leaves_the_last_good_checkpoint(handgrad, monkeypatch):
