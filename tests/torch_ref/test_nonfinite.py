@@ -105,6 +105,19 @@ def test_the_loss_alone(side):
 
 
 @both
+@pytest.mark.parametrize("inner", [False, True])
+def test_the_gradient_of_a_first_layer_alone(side, inner):
+    """dWᵀ = xᵀ dy with x of 1e30 and dy of 1e15; no layer before needs dx."""
+    layer = nn.Linear(3, 2, dtype=np.float32, generator=RNG(0))
+    layer.weight.data[...] = 0
+    net = nn.Sequential(nn.Sequential(layer) if inner else layer)
+    x, y = np.full((N, 3), 1e30, np.float32), np.full((N, 2), -1e15, np.float32)
+    told = stopped(side, net, xy=(x, y))
+    path = "0.0" if inner else "0"
+    assert f"it began in epoch 1, step 1, layer {path} (Linear): grad.{path}.weight holds" in told
+
+
+@both
 def test_an_update_that_is_too_long(side):
     """The gradients are finite, lr times them is not; the loss is, until the next step."""
     net = network(activation=nn.Tanh)
