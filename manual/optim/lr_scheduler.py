@@ -17,7 +17,8 @@ class LRScheduler:
     last_epoch: −1 for a new one, whose base_lrs are the present rates; else the epoch to go on
     after, and the groups need "initial_lr" (KeyError).
 
-    A schedule of your own gives its numbers to `__init__` as attributes and defines `_next_lr`.
+    A schedule of your own gives its numbers to `__init__` as attributes and defines `_next_lr`;
+    `_check` refuses numbers that have no sense, also those of a state dict.
     """
 
     _numbers: ClassVar[tuple[str, ...]] = ()  # the arguments, by name
@@ -57,6 +58,9 @@ class LRScheduler:
         """The rates this schedule set last, one for each group."""
         return list(self._last_lr)
 
+    def _check(self, numbers: Mapping[str, Any]) -> None:
+        """Raise TypeError or ValueError for one of `_numbers` that has no sense."""
+
     def state_dict(self) -> dict[str, Any]:
         """All but the optimizer (which has the present rates); copies."""
         return {
@@ -69,7 +73,8 @@ class LRScheduler:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, here or in torch. The rates are the optimizer's.
 
-        Raises ValueError, and changes nothing, for other names or a number of groups that differs.
+        Raises ValueError, and changes nothing, for other names, a number of groups that differs or
+        a bad value (TypeError for what is no number).
         """
         own = self.state_dict()
         who = f"{type(self).__name__}: the state dict"
@@ -82,6 +87,10 @@ class LRScheduler:
                     f"{who} has {name} for {len(state_dict[name])} groups, "
                     f"the optimizer has {len(own[name])}"
                 )
+            for rate in state_dict[name]:
+                check_number(f"{who}: {name}", rate)
+        check_number(f"{who}: last_epoch", state_dict["last_epoch"], -1)
+        self._check(state_dict)
         for name in own:
             value = state_dict[name]
             setattr(self, name, list(value) if isinstance(value, list) else value)
@@ -99,10 +108,13 @@ class StepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        _check_period("StepLR: step_size", step_size)
-        check_number("StepLR: gamma", gamma, 0)
+        self._check({"step_size": step_size, "gamma": gamma})
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
+
+    def _check(self, numbers: Mapping[str, Any]) -> None:
+        _check_period("StepLR: step_size", numbers["step_size"])
+        check_number("StepLR: gamma", numbers["gamma"], 0)
 
     def _first_lr(self, group: dict[str, Any]) -> float:
         return self._next_lr(group["lr"], group["initial_lr"])  # resumed, as torch
@@ -122,9 +134,12 @@ class ExponentialLR(LRScheduler):
     _numbers = ("gamma",)
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        check_number("ExponentialLR: gamma", gamma, 0)
+        self._check({"gamma": gamma})
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
+
+    def _check(self, numbers: Mapping[str, Any]) -> None:
+        check_number("ExponentialLR: gamma", numbers["gamma"], 0)
 
     def _next_lr(self, lr: float, base_lr: float) -> float:
         return lr * self.gamma
@@ -152,10 +167,13 @@ class CosineAnnealingLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        _check_period("CosineAnnealingLR: T_max", T_max)
-        check_number("CosineAnnealingLR: eta_min", eta_min)
+        self._check({"T_max": T_max, "eta_min": eta_min})
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
+
+    def _check(self, numbers: Mapping[str, Any]) -> None:
+        _check_period("CosineAnnealingLR: T_max", numbers["T_max"])
+        check_number("CosineAnnealingLR: eta_min", numbers["eta_min"])
 
     def _next_lr(self, lr: float, base_lr: float) -> float:
         def c(epoch: int) -> float:

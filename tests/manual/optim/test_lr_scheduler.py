@@ -209,6 +209,30 @@ def test_bad_states_change_nothing():
 
 
 @pytest.mark.parametrize(
+    ("schedule", "change", "told"),
+    [
+        (lambda o: lr_scheduler.StepLR(o, 2), {"step_size": 0}, "step_size must not be 0"),
+        (lambda o: lr_scheduler.StepLR(o, 2), {"gamma": -1}, "gamma must be a finite number >= 0"),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.5), {"gamma": math.nan}, "gamma must be"),
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 2), {"T_max": 0}, "T_max must not be 0"),
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 2), {"eta_min": math.inf}, "eta_min must be"),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.5), {"last_epoch": -2}, "last_epoch must be"),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.5), {"base_lrs": [0.1, math.nan]}, "base_lrs"),
+    ],
+)
+def test_a_state_with_a_number_that_has_no_sense_changes_nothing(schedule, change, told):
+    [optimizer, _] = optimizers()
+    made = schedule(optimizer)
+    good = made.state_dict()
+    with pytest.raises(ValueError, match=told):
+        made.load_state_dict({**good, **change})
+    name = next(iter(change))
+    with pytest.raises(TypeError, match="must be a number"):
+        made.load_state_dict({**good, name: [None] * 2 if name == "base_lrs" else "1"})
+    assert made.state_dict() == good
+
+
+@pytest.mark.parametrize(
     "duplicate",
     [copy.deepcopy, lambda obj: pickle.loads(pickle.dumps(obj))],
     ids=["deepcopy", "pickle"],
