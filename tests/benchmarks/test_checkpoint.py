@@ -81,6 +81,12 @@ def test_any_state_comes_back(state, tmp_path_factory):
     assert same(load(path), state)
 
 
+def test_arrays_whose_paths_read_alike(path):
+    state = {"a/b": np.zeros(1), "a": {"b": np.ones(2)}, "a'": {}, "a/b'": np.full(3, 3.0)}
+    save(state, path)
+    assert same(load(path), state)
+
+
 def test_it_is_safetensors_with_a_header_to_read(path):
     save(STATE, path)
     arrays = safetensors.numpy.load_file(path)

@@ -90,6 +90,18 @@ def test_epoch_by_epoch_or_at_once_it_is_the_same(run, path, tmp_path):
     assert list(rows.epoch) == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+def test_a_run_that_had_ended_writes_what_it_had_not(run, tmp_path):
+    """As when it was killed between its last checkpoint and the CSV."""
+    assert run()[0] == 0
+    expected = figures(tmp_path)
+    (csv,) = (tmp_path / "out").glob("bench-*.csv")
+    log = (tmp_path / "out" / "runs.csv").read_text()
+    csv.unlink()
+    assert run(resume=True)[0] == 0
+    pd.testing.assert_frame_equal(figures(tmp_path), expected)
+    assert (tmp_path / "out" / "runs.csv").read_text() == log
+
+
 def test_without_a_checkpoint_the_figures_are_the_same(run, tmp_path):
     run(checkpoint=None)
     without = figures(tmp_path)
