@@ -345,6 +345,8 @@ def test_groups(folder):
     assert table.test_accuracy_std["manual"] == pytest.approx(0.06 / np.sqrt(2))
     assert table.false_alarms_mean["handgrad"] == 0
     assert "seed_mean" not in table
+    table = contrast.groups(log.read(folder), ["git_dirty"])  # not all rows have one
+    assert table.rows.sum() == len(ROWS)
     with pytest.raises(select.SelectError, match="no column 'sides'"):
         contrast.groups(log.read(folder), ["sides"])
     with pytest.raises(select.SelectError, match="no row has one of test_accuracy"):
