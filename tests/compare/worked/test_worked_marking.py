@@ -8,26 +8,11 @@ import pytest
 from compare.worked import DisagreementError, mark, parse, sides
 from compare.worked.figures import gives, right
 from manual import nn
+from tests.compare.worked.problem_1b import PROBLEM_1B
 
-HEAD = """
-title = "Problem 1b"
-[network]
-layers = [2, 3, 1]
-activations = ["sigmoid", "sigmoid"]
-loss = "half_squared_error"
-[[network.parameters]]
-weight = [[0.5, -0.25], [0.5, -0.25], [0.5, -0.25]]
-bias = [0.1, 0.1, 0.1]
-[[network.parameters]]
-weight = [[1, -1, 0]]
-bias = [0.1]
-[data]
-x = [[1, 0]]
-y = [[1]]
-[step]
-optimizer = "sgd"
-lr = 0.1
-[names]
+HEAD = (
+    PROBLEM_1B
+    + """[names]
 a1 = "activation.1[0,0]"
 a4 = "activation.3[0,0]"
 z4 = "activation.2[0,0]"
@@ -35,6 +20,7 @@ z1 = "activation.0[0,0]"
 w7 = "2.weight[0,0]"
 b4 = "2.bias[0]"
 """
+)
 
 
 def marks(claims):

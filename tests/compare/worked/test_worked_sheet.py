@@ -12,28 +12,12 @@ from hypothesis import strategies as st
 
 from benchmarks.cli import main
 from compare.worked import DisagreementError, Place, SheetError, mark, parse, read
+from tests.compare.worked.problem_1b import PROBLEM_1B
 
 SHEETS = Path(__file__).parents[3] / "examples" / "sheets"
-TEXT = """
-title = "Problem 1b"
-source = "homework"
-[network]
-layers = [2, 3, 1]
-activations = ["sigmoid", "sigmoid"]
-loss = "half_squared_error"
-[[network.parameters]]
-weight = [[0.5, -0.25], [0.5, -0.25], [0.5, -0.25]]
-bias = [0.1, 0.1, 0.1]
-[[network.parameters]]
-weight = [[1, -1, 0]]
-bias = [0.1]
-[data]
-x = [[1, 0]]
-y = [[1]]
-[step]
-optimizer = "sgd"
-lr = 0.1
-[names]
+TEXT = (
+    PROBLEM_1B
+    + """[names]
 w1 = "0.weight[0,0]"
 b4 = "2.bias[0]"
 a4 = "activation.3[0,0]"
@@ -47,6 +31,7 @@ b4 = -0.119
 [claims.updated]
 w1 = 0.5027
 """
+)
 
 
 def test_a_sheet_is_read():

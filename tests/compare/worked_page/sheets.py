@@ -5,26 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 
-HOMEWORK = """
-title = "Problem 1b"
-source = "homework"
-[network]
-layers = [2, 3, 1]
-activations = ["sigmoid", "sigmoid"]
-loss = "half_squared_error"
-[[network.parameters]]
-weight = [[0.5, -0.25], [0.5, -0.25], [0.5, -0.25]]
-bias = [0.1, 0.1, 0.1]
-[[network.parameters]]
-weight = [[1, -1, 0]]
-bias = [0.1]
-[data]
-x = [[1, 0]]
-y = [[1]]
-[step]
-optimizer = "sgd"
-lr = 0.1
-[names]
+from tests.compare.worked.problem_1b import PROBLEM_1B
+
+HOMEWORK = (
+    PROBLEM_1B
+    + """[names]
 w1 = "0.weight[0,0]"
 w2 = "0.weight[0,1]"
 w3 = "0.weight[1,0]"
@@ -69,6 +54,7 @@ w9 = -0.0067
 b4 = 0.112
 b1 = 0.1027
 """
+)
 HOSTILE = """
 title = "Two rows <script>alert(1)</script> & \\"quoted\\" 'so'"
 source = "</title><img src=x onerror=alert(2)>"
