@@ -121,8 +121,9 @@ class _ClassLoss(Criterion):
                     f"{type(self).__name__}: no target counts (all are ignore_index or of "
                     "weight 0); the mean over nothing is undefined"
                 )
-        at *= positions  # (y_m, m) has the place M y_m + m
-        at += self._first_numbers(positions)
+        if positions > 1:  # (y_m, m) has the place M y_m + m
+            at *= positions
+            at += self._first_numbers(positions)
         if not epsilon:
             return _Target(number(divisor), y.shape, at=at, w=w)
         t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
