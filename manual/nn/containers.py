@@ -81,7 +81,7 @@ class Sequential(Module):
     def backward_parameters(self, dy: np.ndarray) -> None:
         """`backward` down to the first module that has parameters; its dx is not computed."""
         modules = list(self._children.values())
-        while modules and next(modules[0].parameters(), None) is None:
+        while modules and not modules[0]._has_parameters():
             del modules[0]
         for module in reversed(modules[1:]):
             dy = module.backward(dy)

@@ -22,15 +22,16 @@ from manual.nn.softmax import (
     unlimited,
 )
 
-UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+UNSIGNED = np.dtype(np.uintp)
 
 
 class _Target(NamedTuple):
     """t, either as `dense`, (C, M); or, where of each position one class alone counts, as `at`,
     the places of the (y_m, m) in a flat (C, M), and `w`, the t there, (M,), or None for 1.
-    divisor: of the loss."""
+    divisor: of the loss; losses: the shape of the L_n."""
 
     divisor: np.floating
+    losses: tuple[int, ...]
     dense: np.ndarray | None = None
     at: np.ndarray | None = None
     w: np.ndarray | None = None
@@ -74,8 +75,10 @@ class _ClassLoss(Criterion):
             check_array(f"{name}: weight", self.weight, (shape[axis],), prediction.dtype)
         return classes_first(prediction, axis, self.new_empty)
 
-    def _check_indices(self, shape: tuple[int, ...], y: np.ndarray, classes: int) -> bool:
-        """Whether every position counts. shape: of the prediction."""
+    def _indices(
+        self, shape: tuple[int, ...], y: np.ndarray, classes: int
+    ) -> tuple[np.ndarray, bool]:
+        """The y_m, (M,), and whether every position counts. shape: of the prediction."""
         name, expected = type(self).__name__, _positions(shape)
         if y.shape != expected or y.dtype.kind not in "iu":
             error = InputError if y.dtype.kind in "iu" else DtypeError
@@ -83,23 +86,23 @@ class _ClassLoss(Criterion):
                 f"{name}: a prediction of shape {shape} needs class indices (integers) "
                 f"of shape {expected}, got {y.dtype} of shape {y.shape}"
             )
-        # As unsigned numbers those below 0 are large.
-        if np.maximum.reduce(y.view(UNSIGNED[y.itemsize]), axis=None, initial=0) < classes:
-            return not 0 <= self.ignore_index < classes
+        indices = self.new_empty((y.size,), np.intp)
+        indices.reshape(expected)[...] = y
+        unsigned = indices.view(UNSIGNED)  # those below 0 are large
+        if not y.size or unsigned[unsigned.argmax()] < classes:
+            return indices, not 0 <= self.ignore_index < classes
         outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
         if outside.any():
             n = tuple(int(i) for i in np.argwhere(outside)[0])
             raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
-        return False
+        return indices, False
 
     def _from_indices(self, shape: tuple[int, ...], z: np.ndarray, y: np.ndarray) -> _Target:
         """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored. shape: of the
         prediction; z: the same as (C, M)."""
         classes, positions = z.shape
         number, epsilon = z.dtype.type, self.label_smoothing
-        all_count = self._check_indices(shape, y, classes)
-        at = self.new_empty((positions,), np.intp)
-        np.copyto(at, y.reshape(positions))
+        at, all_count = self._indices(shape, y, classes)
         present = w = None
         if not all_count:
             counts = at != self.ignore_index
@@ -118,10 +121,11 @@ class _ClassLoss(Criterion):
                     f"{type(self).__name__}: no target counts (all are ignore_index or of "
                     "weight 0); the mean over nothing is undefined"
                 )
-        at *= positions  # (y_m, m) has the place M y_m + m
-        at += self._first_numbers(positions)
+        if positions > 1:  # (y_m, m) has the place M y_m + m
+            at *= positions
+            at += self._first_numbers(positions)
         if not epsilon:
-            return _Target(number(divisor), at=at, w=w)
+            return _Target(number(divisor), y.shape, at=at, w=w)
         t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
         t[...] = epsilon / classes
         if self.weight is not None:
@@ -131,8 +135,8 @@ class _ClassLoss(Criterion):
         own[...] = 1 if w is None else w
         own *= 1 - epsilon
         own += self._entries(t, at)
-        t.reshape(-1)[at] = own
-        return _Target(number(divisor), t)
+        t.put(at, own)
+        return _Target(number(divisor), y.shape, t)
 
     def _entries(self, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         """The entries of a (C, M) at these places: (M,)."""
@@ -145,26 +149,24 @@ class _ClassLoss(Criterion):
             self._range = np.arange(n)
         return self._range
 
-    def _loss(
-        self, t: _Target, log_p: np.ndarray, shape: tuple[int, ...]
-    ) -> np.floating | np.ndarray:
+    def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
         """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p:
-        (C, M), or for a sparse t that of the y_m alone, (M,). shape: of the prediction."""
+        (C, M), or for a sparse t that of the y_m alone, (M,)."""
         factor = t.w if t.dense is None else t.dense
         terms = log_p
         if factor is not None:
             terms = self.new_empty(log_p.shape, log_p.dtype)
-            np.copyto(terms, log_p)
+            terms[...] = log_p
             times(terms, factor, self.new_empty(terms.shape, bool))
         if self.reduction != "none":
             return -np.add.reduce(terms, axis=None) / t.divisor
         losses = self.new_empty(log_p.shape[-1:], log_p.dtype)
         np.negative(terms if t.dense is None else terms.sum(axis=0), out=losses)
-        return losses.reshape(_positions(shape))
+        return losses.reshape(t.losses)
 
-    def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
-        """dL/dL_n over the divisor, (1,) or (M,). shape: of the prediction."""
-        dlosses = self._dloss(dloss, _positions(shape), t.divisor.dtype) / t.divisor
+    def _dlosses(self, dloss: np.ndarray | None, t: _Target) -> np.ndarray:
+        """dL/dL_n over the divisor, (1,) or (M,)."""
+        dlosses = self._dloss(dloss, t.losses, t.divisor.dtype) / t.divisor
         return dlosses.reshape(-1)
 
 
@@ -174,7 +176,7 @@ def _class_axis(shape: tuple[int, ...]) -> int:
 
 def _positions(shape: tuple[int, ...]) -> tuple[int, ...]:
     """That of the losses, for a prediction of this shape."""
-    return shape[: _class_axis(shape)] + shape[2:]
+    return shape[:1] + shape[2:] if len(shape) > 1 else ()
 
 
 class NLLLoss(_ClassLoss):
@@ -195,16 +197,16 @@ class NLLLoss(_ClassLoss):
         log_p, shape = self._classes_first(prediction), prediction.shape
         t = self._from_indices(shape, log_p, np.asarray(target))
         self.saved = t, log_p.shape, shape
-        return self._loss(t, self._entries(log_p, t.at), shape)
+        return self._loss(t, self._entries(log_p, t.at))
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
         for "mean" over the divisor."""
         t, first, shape = self.recall()
-        factor = self._dlosses(dloss, shape, t)
+        factor = self._dlosses(dloss, t)
         dz = self.new_empty(first, t.divisor.dtype)
         dz[...] = 0
-        dz.reshape(-1)[t.at] = -factor if t.w is None else -t.w * factor
+        dz.put(t.at, -factor if t.w is None else -t.w * factor)
         return as_given(dz, shape, _class_axis(shape))
 
 
@@ -242,7 +244,11 @@ class CrossEntropyLoss(_ClassLoss):
 
     @unlimited
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
-        """log p = (z − m) − log Σ e^(z − m) with m = max z: no overflow, no log of 0.
+        """With m = max z and e_c = e^(z_c − m): log p_c = (z_c − m) − log Σ_k e_k. No e_c exceeds
+        1 and one of them is 1: no overflow, no log of 0.
+
+        For a class index the sum is e_y + S, with S = Σ_{c≠y} e_c, and the logarithm is taken as
+        log1p(S + (e_y − 1)): for p_y → 1 it is about S, whose digits it keeps.
 
         Raises InputError or DtypeError for what does not fit, IndexError for a target outside
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
@@ -255,11 +261,21 @@ class CrossEntropyLoss(_ClassLoss):
             t = self._from_indices(shape, z, target)
         subtract_maximum(z, self.new_empty)
         e = np.exp(z, out=self.new_empty(z.shape, z.dtype))
-        total, log_total = sum_and_log(e, self.ones(len(z), z.dtype), self.new_empty)
-        log_p = z if t.dense is not None else self._entries(z, t.at)
-        log_p -= log_total
+        ones = self.ones(len(z), z.dtype)
+        if t.dense is None:
+            e_y, log_p = self._entries(e, t.at), self._entries(z, t.at)
+            e.put(t.at, 0)
+            others = np.dot(ones, e, out=self.new_empty(e_y.shape, z.dtype))  # S
+            total = np.add(e_y, others, out=self.new_empty(e_y.shape, z.dtype))
+            e_y -= 1
+            e_y += others
+            log_p -= np.log1p(e_y, out=e_y)
+            e.put(t.at, np.negative(others, out=others))  # for backward
+        else:
+            total, log_total = sum_and_log(e, ones, self.new_empty)
+            log_p = np.subtract(z, log_total, out=z)
         self.saved = e, total, log_p, t, shape
-        return self._loss(t, log_p, shape)
+        return self._loss(t, log_p)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
@@ -267,24 +283,23 @@ class CrossEntropyLoss(_ClassLoss):
         ∂log p_c/∂z_k = [c = k] − p_k, so ∂L_n/∂z_nk = −Σ_c t_nc ([c = k] − p_nk)
             = p_nk Σ_c t_nc − t_nk          (without weights and smoothing: p − onehot(y))
             = p_nk Σ_{c≠k} t_nc + t_nk (p_nk − 1),
-        and for "mean" the same over the divisor. p − 1 from log p keeps its digits for p → 1.
+        and for "mean" the same over the divisor. Where only t_ny = w_n is not 0, that is
+        w_n/Σ_c e_c times e_k for k ≠ y, and times −S for y: p_y − 1 is −Σ_{c≠y} p_c. So, or as
+        e^(log p) − 1, it keeps its digits for p → 1.
         """
         e, total, log_p, t, shape = self.recall()  # p = e / total
-        dz, dp = self.new_empty(e.shape, e.dtype), self.new_empty(log_p.shape, log_p.dtype)
-        np.expm1(log_p, out=dp)
-        factor = self._dlosses(dloss, shape, t)
-        if t.dense is None:  # one t_nc = w_n alone: p_nk w_n, and for k = y_n w_n (p_nk − 1)
-            if t.w is not None:
-                factor = np.multiply(factor, t.w, out=self.new_empty(t.w.shape, e.dtype))
-            dp *= factor
+        dz, factor = self.new_empty(e.shape, e.dtype), self._dlosses(dloss, t)
+        if t.dense is None:  # and e_y is −S
             scale = np.divide(factor, total, out=self.new_empty(total.shape, e.dtype))
+            if t.w is not None:
+                scale *= t.w
             np.multiply(e, scale, out=dz)
-            dz.reshape(-1)[t.at] = dp
         else:
             sums = self.new_empty(total.shape, e.dtype)
             np.dot(self.ones(len(e), e.dtype), t.dense, out=sums)
             np.subtract(sums, t.dense, out=dz)
             dz *= np.divide(e, total, out=self.new_empty(e.shape, e.dtype))
+            dp = np.expm1(log_p, out=self.new_empty(e.shape, e.dtype))
             dp *= t.dense
             dz += dp
             dz *= factor
@@ -304,4 +319,4 @@ class CrossEntropyLoss(_ClassLoss):
         if self.weight is not None:
             t *= self.weight[:, None]
         divisor = z.shape[1] if self.reduction == "mean" else 1
-        return _Target(z.dtype.type(divisor), t)
+        return _Target(z.dtype.type(divisor), _positions(y.shape), t)

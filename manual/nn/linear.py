@@ -54,16 +54,17 @@ class Linear(Module):
 
         Raises DtypeError for another dtype, InputError for another last dimension.
         """
-        check_array("Linear: x", x, dtype=self.weight.dtype)
+        weight = self.weight.data
+        check_array("Linear: x", x, dtype=weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise InputError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
-        rows = x.reshape(math.prod(x.shape[:-1]), self.in_features)
+        rows = _rows(x)
         self.saved = rows, x.shape
         y = self.new_empty((len(rows), self.out_features), x.dtype)
-        np.dot(rows, self.weight.data.T, out=y)
+        np.dot(rows, weight.T, out=y)
         if self.bias is not None:
             y += self.bias.data
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy: (…, out) → dx: (…, in).
@@ -74,7 +75,7 @@ class Linear(Module):
         x, shape = self.recall()
         self.backward_parameters(dy)
         dx = self.new_empty(x.shape, x.dtype)
-        np.dot(dy.reshape(len(x), self.out_features), self.weight.data, out=dx)
+        np.dot(_rows(dy), self.weight.data, out=dx)
         return dx.reshape(shape)
 
     @overflowing
@@ -87,8 +88,7 @@ class Linear(Module):
         """
         x, shape = self.recall()
         check_array("Linear: dy", dy, (*shape[:-1], self.out_features), self.weight.dtype)
-        dy = dy.reshape(len(x), self.out_features)
-        dweight = self.weight.overwrite_grad()
+        dy, dweight = _rows(dy), self.weight.overwrite_grad()
         np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
         if self.bias is not None:
             np.dot(self.ones(len(x), x.dtype), dy, out=self.bias.overwrite_grad())  # Σ_n 1 · dy_ni
@@ -98,3 +98,8 @@ class Linear(Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"
         )
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """(…, k) as (N, k)."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

@@ -77,6 +77,13 @@ class Module(Reuses):
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
 
+    def _has_parameters(self) -> bool:
+        """Whether there is one in this module or inside."""
+        for value in vars(self).values():
+            if isinstance(value, Parameter):
+                return True
+        return any(child._has_parameters() for child in self.children())
+
     def register_buffer(self, name: str, value: np.ndarray | None) -> None:
         """Make the attribute `name` an array that belongs to the state but is not trained, as
         running statistics. None: there is no such array in this module's state.

@@ -6,7 +6,7 @@ from manual.checks import InputError, check_array, finite_number, float_dtype, w
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
 
-BITS = {np.dtype(np.float32): np.int32, np.dtype(np.float64): np.int64}
+BITS = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}  # whole numbers of so many bytes
 
 
 class ReLU(Module):
@@ -185,7 +185,7 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def _kept(where: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
     """The values there, 0 elsewhere."""
-    bits = BITS.get(values.dtype)
+    bits = BITS.get(values.itemsize)
     if bits is None:  # longdouble
         out[...] = np.where(where, values, 0)
     else:

@@ -100,7 +100,7 @@ def classes_first(x: np.ndarray, axis: int, new_empty: Callable) -> np.ndarray:
     maxima over the classes run along whole rows. An x of rank 0 is one class."""
     view = x.swapaxes(0, axis) if x.ndim else x.reshape(1)
     first = new_empty((len(view), math.prod(view.shape[1:])), x.dtype)
-    np.copyto(first.reshape(view.shape), view)
+    first.reshape(view.shape)[...] = view
     return first
 
 

@@ -68,14 +68,14 @@ BUGS = [
     Bug(
         "CrossEntropyLoss",
         "onehot(y) − p for p − onehot(y)",
-        edited(CE.backward, "factor = self", "factor = -self"),
+        edited(CE.backward, "self._dlosses", "-self._dlosses"),
         classes(),
         "d_activation",
     ),
     Bug(
         "CrossEntropyLoss",
         "onehot(y) forgotten in the gradient",
-        edited(CE.backward, "dz.reshape(-1)[t.at] = dp", "pass"),
+        edited(CE.forward, "np.negative(others, out=others)", "total - others"),
         classes(),
         "d_activation",
     ),
@@ -175,7 +175,7 @@ BUGS = [
     Bug(
         "NLLLoss",
         "the gradient without its minus",
-        edited(NLL.backward, "= -factor", "= factor", "-t.w", "t.w"),
+        edited(NLL.backward, ", -factor", ", factor", "-t.w", "t.w"),
         classes(log=True),
         "d_activation",
     ),

@@ -49,7 +49,7 @@ BUGS = [
     Bug(
         "Linear",
         "x W for x Wᵀ (square)",
-        edited(nn.Linear.forward, "self.weight.data.T,", "self.weight.data,"),
+        edited(nn.Linear.forward, "weight.T,", "weight,"),
         layers(square=True),
         "activation.0",
     ),
@@ -58,8 +58,8 @@ BUGS = [
         "x Wᵀ with W's entries in another order",
         edited(
             nn.Linear.forward,
-            "self.weight.data.T,",
-            "self.weight.data.reshape(self.in_features, -1),",
+            "weight.T,",
+            "weight.reshape(self.in_features, -1),",
         ),
         layers(),
         "activation.0",

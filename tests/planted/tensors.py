@@ -32,8 +32,8 @@ BUGS = [
         "y in another dtype",
         edited(
             nn.Linear.forward,
-            "self.out_features)\n",
-            f"self.out_features).astype{OTHER.format('x')}\n",
+            "return y",
+            f"return y.astype{OTHER.format('x')}",
         ),
         one_layer,
         "activation",
@@ -64,7 +64,7 @@ BUGS = [
     Bug(
         "Linear",
         "y of shape (N,) for (N, 1)",
-        edited(nn.Linear.forward, "y.reshape(*x.shape[:-1], self.out_features)", "y.reshape(-1)"),
+        edited(nn.Linear.forward, "return y", "return y.reshape(-1)"),
         one_output,
         "activation",
     ),

@@ -43,9 +43,10 @@ def test_every_digit_is_right(logits, target, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_same_as_its_two_halves(dtype):
-    """To the last digit the loss of NLLLoss behind a LogSoftmax."""
+    """The loss of NLLLoss behind a LogSoftmax, in which as few roundings can enter: twice 12."""
     z = np.random.default_rng(0).normal(0, 40, (50, 4)).astype(dtype)
     y = np.random.default_rng(1).integers(0, 4, 50)
     halves = nn.NLLLoss(reduction="none")(nn.LogSoftmax(dim=1)(z), y)
-    assert np.array_equal(nn.CrossEntropyLoss(reduction="none")(z, y), halves)
+    whole = nn.CrossEntropyLoss(reduction="none")(z, y)
+    assert (np.abs(whole - halves) <= 24 * np.finfo(dtype).eps * halves).all()
     assert (halves[halves < np.finfo(dtype).eps] > 0).any()  # some of them beyond eps
