@@ -62,6 +62,9 @@ def _encoded(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if all(isinstance(key, str) and not key.startswith("@") for key in value):
             return {key: inside(key, v) for key, v in value.items()}
+        for key in value:
+            if not isinstance(key, str | int | float | None):  # no list of JSON could be a key
+                raise TypeError(f"a checkpoint cannot hold {path}, with {key!r} as a key")
         return {"@items": [[key, inside(key, v)] for key, v in value.items()]}
     if isinstance(value, list | tuple):
         items = [inside(k, v) for k, v in enumerate(value)]

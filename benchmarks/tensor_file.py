@@ -67,7 +67,7 @@ def read(path: Path | str, foreign: bool = False) -> tuple[dict[str, np.ndarray]
     except (SafetensorError, ValueError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise TensorFileError(f"{path}: truncated, or no safetensors file ({told})") from error
-    texts = header.get("__metadata__", {})
+    texts = header.get("__metadata__") or {}  # the format lets it be null
     if "sha256" in texts:
         blank = DIGEST.sub(NO_DIGEST.encode(), content, count=1)
         if hashlib.sha256(blank).hexdigest() != texts["sha256"]:

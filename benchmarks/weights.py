@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.tensor_file import TensorFileError, read, write
 from manual import nn
 from torch_ref.resuming import Arrays
+
+KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # what is taken for an array of which
 
 
 def save_weights(net: nn.Module | torch.nn.Module, path: Path | str) -> None:
@@ -24,21 +27,31 @@ def load_weights(net: nn.Module | torch.nn.Module, path: Path | str) -> None:
     `safetensors.torch.save_file` made of a state dict; numbers of another dtype are converted.
 
     Raises OSError where it cannot be read and TensorFileError, having changed nothing, where it is
-    truncated or altered, or its names or shapes are not the network's."""
+    truncated or altered, its names or shapes are not the network's, or a
+    number is too large for the network's dtype."""
     part = _part(net)
     given, own = read(path, foreign=True)[0], part.state_dict()
     problems = [f"missing {name!r}" for name in own.keys() - given.keys()]
     problems += [f"unexpected {name!r}" for name in given.keys() - own.keys()]
     for name in own.keys() & given.keys():
-        kinds = "fiu" if own[name].dtype.kind == "f" else "iu"
-        if given[name].shape != own[name].shape:
-            problems.append(f"{name!r} has shape {given[name].shape}, expected {own[name].shape}")
-        elif given[name].dtype.kind not in kinds:
-            problems.append(f"{name!r} holds {given[name].dtype}, expected {own[name].dtype}")
+        value, dtype = given[name], own[name].dtype
+        if value.shape != own[name].shape:
+            problems.append(f"{name!r} has shape {value.shape}, expected {own[name].shape}")
+        elif value.dtype.kind not in KINDS[dtype.kind]:
+            problems.append(f"{name!r} holds {value.dtype}, expected {dtype}")
+        elif dtype.kind == "f" and _overflows(value, dtype):
+            largest = np.abs(value[np.isfinite(value)]).max()
+            problems.append(f"{name!r} holds ±{largest:.3g}, too large for {dtype}")
     if problems:
         told = "; ".join(sorted(problems))
         raise TensorFileError(f"{path}: does not fit {type(net).__name__}: {told}")
     part.load_state_dict(given)
+
+
+def _overflows(value: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether a finite number of it is none in dtype."""
+    with np.errstate(over="ignore"):  # which is what is looked for
+        return bool((np.isfinite(value) & ~np.isfinite(value.astype(dtype))).any())
 
 
 def _part(net: nn.Module | torch.nn.Module) -> nn.Module | Arrays:

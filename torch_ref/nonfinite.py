@@ -52,6 +52,8 @@ def first_nonfinite(
         ]
         hooks += [module.register_forward_hook(after(path)) for path, module in modules.items()]
         for name, p in net.named_parameters():
+            if not p.requires_grad:  # a frozen one takes no hook
+                continue
             path = name.rpartition(".")[0]
             where = layer(path, modules[path])
             hooks.append(

@@ -18,7 +18,22 @@ class Arrays:
         return _mapped(self.part.state_dict(), _array)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.part.load_state_dict(_mapped(state, _tensor))
+        tensors = _mapped(state, _tensor)
+        self.part.load_state_dict(tensors)
+        if isinstance(self.part, torch.optim.Optimizer):
+            _as_they_were(self.part, tensors)
+
+
+def _as_they_were(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Loading converts every number to its weight's dtype: NAdam's float32 product of a network in
+    float64 would go on with other roundings."""
+    numbers = [k for group in state["param_groups"] for k in group["params"]]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for k, p in zip(numbers, parameters, strict=True):
+        for name, given in state["state"].get(k, {}).items():
+            own = optimizer.state[p][name]
+            if isinstance(given, torch.Tensor) and given.ndim == 0 and given.dtype != own.dtype:
+                optimizer.state[p][name] = given.to(own.device)
 
 
 def arrays(part: Any) -> Any:

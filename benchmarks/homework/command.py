@@ -18,8 +18,8 @@ from benchmarks.mnist import Settings, prove
 from benchmarks.plot import png
 from benchmarks.progress import about_run
 from benchmarks.results import replace as put
-from benchmarks.results import write_csv, write_probe
-from benchmarks.runs.log import Run
+from benchmarks.results import sweep, write_csv, write_probe
+from benchmarks.runs.log import Run, records
 from benchmarks.show import console, print_records, working
 from benchmarks.tensor_file import TensorFileError
 from manual.resuming import ResumeError
@@ -33,6 +33,10 @@ class Study:
     data: Dataset
     digits: tuple[int, int]
     seeds: int = 1
+
+    @property
+    def all_seeds(self) -> range:
+        return range(self.settings.seed, self.settings.seed + self.seeds)
 
     def about(self) -> dict[str, Any]:
         """What must be the same in a study that is resumed: all but epochs and seeds."""
@@ -59,13 +63,15 @@ def homework(
 
     Raises OSError (before any training) where a folder or the page cannot be written to,
     TensorFileError for a checkpoint that cannot be resumed from."""
-    kept = None if checkpoint is None else Kept(checkpoint, resume, asked.about())
+    kept = None if checkpoint is None else Kept(checkpoint, resume, asked.about(), asked.all_seeds)
     log = Run(out, "homework", kept and kept.began)
     if html is not None:
         write_probe(html.parent)
         if html.is_dir():
             raise IsADirectoryError(f"--html {html}: expected a file, got a folder")
     path = log.path(asked.data.name, ".csv")
+    sweep(path)
+    before = records(path)  # by the study until it was stopped
     first: list[Trained] = []  # of the first seed: for the pictures
     rows: list[dict] = []
     status = 0
@@ -75,7 +81,7 @@ def homework(
                 if trained.seed == asked.settings.seed:
                     first.append(trained)
                 rows += trained.rows
-                write_csv(path, rows)
+                write_csv(path, rows + others(before, rows))
                 log.record(trained.rows)
     except KeyboardInterrupt:
         print(f"interrupted after {len(rows) // 2} finished runs{told(kept)}", file=sys.stderr)
@@ -109,6 +115,13 @@ def homework(
     return status or _agree(rows)
 
 
+def others(before: list[dict], rows: list[dict]) -> list[dict]:
+    """Rows from before of runs and seeds that are not among `rows`: not taken up again yet, or of
+    seeds that are not asked for now."""
+    done = {(row["run"], str(row["seed"])) for row in rows}
+    return [row for row in before if (row.get("run"), row.get("seed")) not in done]
+
+
 def told(kept: Kept | None) -> str:
     """What to say of the checkpoints where the study is stopped."""
     return f"; {kept.folder} holds what --resume goes on from" if kept else ""
@@ -119,7 +132,7 @@ def trainings(
 ) -> Iterator[Trained]:
     """Every part with every seed, seed by seed. Raises NotProven before a pair that differs is
     trained; FloatingPointError as `study`."""
-    for seed in range(asked.settings.seed, asked.settings.seed + asked.seeds):
+    for seed in asked.all_seeds:
         settings = replace(asked.settings, seed=seed)
         for part in PARTS:
             images = choose(asked.data, part, asked.digits, settings.dtype, seed)

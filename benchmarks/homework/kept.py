@@ -15,13 +15,13 @@ KEPT = ("about", "of", "began", "state")
 
 
 class Kept:
-    """folder: of the checkpoints. about: what must be the same in a study that goes on. began:
-    when it did, however often it was stopped since.
+    """folder: of the checkpoints. about: what must be the same in a study that goes on. seeds:
+    what it is asked for. began: when it did with one of them, however often it was stopped since.
 
     Raises TensorFileError for checkpoints that are there without `resume`, OSError where none
     could be written."""
 
-    def __init__(self, folder: Path, resume: bool, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, resume: bool, about: dict[str, Any], seeds: range) -> None:
         write_probe(folder)
         self.folder, self.about = folder, about
         self.began = datetime.now(UTC)
@@ -29,7 +29,9 @@ class Kept:
         if there and not resume:
             raise TensorFileError(f"{there[0]} is there already: --resume goes on from it")
         for path in there:
-            self.began = min(self.began, self._load(path)["began"])
+            kept = self._load(path)
+            if kept["of"].get("seed") in seeds:
+                self.began = min(self.began, kept["began"])
 
     def path(self, seed: int, part: str, side: str) -> Path:
         return self.folder / f"seed-{seed}-{re.sub(' ', '-', part)}-{side}.safetensors"

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-DIGITS = (5, 6)  # of the homework's two classes
+# Of the homework's two classes. Its precision and recall are of the second: with its accuracy they
+# make 52 % of the images positive, and 958 of MNIST's 1,850 are sixes.
+DIGITS = (5, 6)
 
 
 class Figures(NamedTuple):
@@ -40,5 +42,10 @@ PARTS = (
 
 
 def printed(part: Part, digits: tuple[int, int]) -> Figures | None:
-    """The homework's figures for the part, if they are of these digits."""
-    return part.homework if not part.binary or set(digits) == set(DIGITS) else None
+    """The homework's figures for the part, if they are of these digits; of these the other way
+    round only accuracy and loss, for precision and recall are then those of the other digit."""
+    if not part.binary or digits == DIGITS:
+        return part.homework
+    if digits == DIGITS[::-1]:
+        return Figures(part.homework.accuracy, part.homework.loss)
+    return None

@@ -50,7 +50,8 @@ def results(
     if compare:
         given = {"by": by, "where": where, "sort": sort, "column": column, "last": last}
         refuse([name for name, value in given.items() if value], "has no meaning with --compare")
-        if len(set(compare)) < 2:
+        compare = once(compare)
+        if len(compare) < 2:
             raise typer.BadParameter("--compare: expected two different rows or more, got one")
     if by:
         refuse(["column"] * bool(column), "has no meaning with --by")
@@ -59,9 +60,21 @@ def results(
     from benchmarks.runs.select import SelectError
 
     query = command.Query(
-        where or [], sort or [], descending, last, column or [], compare or [], by or [], plot
+        where or [],
+        once(sort),
+        descending,
+        last,
+        once(column),
+        once(compare),
+        once(by),
+        plot,
     )
     try:
         return command.results(out, query, json, csv)
     except SelectError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def once(values: list | None) -> list:
+    """Each of them, in order, however often it was given."""
+    return list(dict.fromkeys(values or []))

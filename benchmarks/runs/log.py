@@ -93,6 +93,15 @@ def read(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(1, len(rows) + 1, name="number"))
 
 
+def records(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file as they stand there; none where there is no file. Raises LogError
+    where it is no table."""
+    if not path.exists():
+        return []
+    header, rows = _parse(path)
+    return [dict(zip(header, cells, strict=True)) for cells in rows]
+
+
 def _typed(name: str, cells: list[str]) -> np.ndarray:
     """Whole numbers, or numbers, exactly as they were written, where all cells are; else text.
     An empty cell is NaN (and makes a column of numbers one of floats), or None."""

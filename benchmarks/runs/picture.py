@@ -22,7 +22,10 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> Figure:
         raise SelectError(f"no row has both {x!r} and {y!r}")
     across = own[x]
     if x == "when":
-        across = pd.to_datetime(across)
+        try:
+            across = pd.to_datetime(across)
+        except ValueError:
+            raise SelectError("'when' has something that is no date and time") from None
     elif not is_number(across):
         across = across.astype(str)
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")

@@ -40,6 +40,8 @@ def text(name: str, value: Any) -> str:
         return str(value)[:19].replace("T", " ")
     if name in ("git_commit", "weights"):
         return str(value)[:9]
+    if isinstance(value, str):  # also where others put text into a column of figures
+        return value
     if name.startswith(("test_accuracy", "train_accuracy", "precision", "recall", "f1")):
         return f"{value:.2%}"
     if name.startswith("max_weight_difference"):

@@ -117,6 +117,12 @@ def test_a_torch_generators_array_state_and_any_memory_layout(path, layout):
     assert same(found["numbers"], [float(np.float32(0.1)), 0.1, 3, True])
 
 
+def test_a_key_that_could_not_be_read_again_is_refused(path):
+    with pytest.raises(TypeError, match=r"cannot hold a, with \(1, 2\) as a key"):
+        save({"a": {(1, 2): 3}}, path)
+    assert not path.exists()
+
+
 def test_a_longdouble_is_refused(path):
     if np.dtype(np.longdouble) == np.dtype(np.float64):
         pytest.skip("longdouble is float64 here")
@@ -176,6 +182,9 @@ def test_what_is_no_checkpoint(path):
     header, data = content[8:].rstrip(b"\0").rsplit(b"}", 1)[0] + b"}", content[-6:]
     path.write_bytes(len(header).to_bytes(8, "little") + header + data)
     assert "its dtype BF16 is none of NumPy's" in refused(path)
+    header = b'{"__metadata__":null}   '
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "without a checksum" in refused(path)
 
 
 @pytest.mark.parametrize(

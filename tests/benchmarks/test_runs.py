@@ -426,6 +426,24 @@ def test_results_compares_rows_and_groups(handgrad):
     assert list(rows(out).rows) == [1, 2, 1]
 
 
+def test_what_is_asked_for_twice_is_shown_once(handgrad):
+    for args in (["--compare", 1, "--compare", 2], ["--by", "side"], ["--column", "side"]):
+        status, out, err = handgrad(*args, *args[:2], "--csv")
+        assert (status, err) == (0, "")
+        assert out == handgrad(*args, "--csv")[1]
+
+
+def test_a_table_that_others_have_filled(handgrad, folder):
+    (folder / log.NAME).write_text("when,test_accuracy,seconds\nyesterday,high,1\n,0.5,2\n")
+    for args in ([], ["--compare", 1, "--compare", 2], ["--sort", "test_accuracy"]):
+        status, out, _ = handgrad(*args)
+        assert status == 0
+        assert "high" in out
+    status, out, err = handgrad("--plot", "when", "seconds")
+    assert (status, out) == (2, "")
+    assert "'when' has something that is no date and time" in err
+
+
 def test_results_plots(handgrad, folder):
     status, out, err = handgrad("--plot", "seconds", "test_accuracy")
     assert status == 0

@@ -151,6 +151,37 @@ def test_what_does_not_fit_changes_nothing(path, side):
     refused(network(2), "its dtype BF16 is none of NumPy's")
 
 
+def test_a_number_that_is_too_large_is_refused(path):
+    net, other = network(1, np.float64), network(2, np.float32)
+    net[0].weight.data[0, :2], net[0].bias.data[0] = (np.inf, -1e300), np.inf
+    save_weights(net, path)
+    for taker in (other, twin(other)):
+        before = np.asarray(taker.state_dict()["0.weight"]).copy()
+        with pytest.raises(
+            TensorFileError, match=r"'0.weight' holds ±1e\+300, too large for float32"
+        ):
+            load_weights(taker, path)
+        assert np.array_equal(before, np.asarray(taker.state_dict()["0.weight"]))
+    net[0].weight.data[0, :2] = 1  # an infinity is no larger for being converted
+    save_weights(net, path)
+    load_weights(other, path)
+    assert np.isinf(other[0].bias.data[0])
+
+
+def test_a_buffer_of_truths(path):
+    def masked(values):
+        net = torch.nn.Linear(2, 2)
+        net.register_buffer("mask", torch.tensor(values))
+        return net
+
+    save_weights(masked([True, False]), path)
+    taker = masked([False, False])
+    load_weights(taker, path)
+    assert taker.mask.tolist() == [True, False]
+    with pytest.raises(TensorFileError, match="'mask' holds bool, expected int64"):
+        load_weights(masked([1, 2]), path)
+
+
 def test_a_file_that_is_not_there(path):
     with pytest.raises(FileNotFoundError, match=r"weights\.safetensors"):
         load_weights(network(1), path)

@@ -293,6 +293,16 @@ def test_the_modules_are_as_they_were(side):
         assert all(not p._backward_hooks for p in parts[0].parameters())
 
 
+def test_a_weight_of_torchs_that_is_frozen():
+    own = network()
+    net, criterion, optimizer = twins(own, nn.MSELoss(), optim.SGD(own.parameters()))
+    net[0].weight.requires_grad_(False)
+    x, y = data()
+    y[:] = np.inf
+    with pytest.raises(FloatingPointError, match="it began in epoch 1, step 1, the data: y holds"):
+        reference.fit(net, criterion, optimizer, x, y, epochs=1, batch_size=5, generator=RNG(2))
+
+
 def test_a_method_of_an_objects_own_comes_back():
     net = network()
 

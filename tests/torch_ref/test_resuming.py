@@ -134,6 +134,23 @@ def test_every_optimizer(side, kind):
     resumed_everywhere(side, make=OPTIMIZERS[kind])
 
 
+def test_a_number_of_torchs_in_another_dtype_than_the_weights():
+    """NAdam multiplies a product up, in float32 whatever the weights are in."""
+
+    def trained(**options):
+        net = twin(network(dropout=0.0))
+        optimizer = torch.optim.NAdam(net.parameters(), lr=0.01)
+        arguments = {"batch_size": 5, "generator": RNG(2), **options}
+        reference.fit(net, torch.nn.MSELoss(), optimizer, *data(), **arguments)
+        return [p.detach().numpy() for p in net.parameters()]
+
+    states = []
+    whole = trained(epochs=6, checkpoint=states.append)
+    for state in states[:-1]:
+        for expected, found in zip(whole, trained(epochs=6, resume=state), strict=True):
+            assert np.array_equal(expected, found)
+
+
 @both
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["none", "step", "cosine"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

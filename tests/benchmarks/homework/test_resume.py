@@ -82,6 +82,32 @@ def test_a_study_that_has_ended_goes_on_with_more_seeds(handgrad):
     assert [seed for seed, _, _ in written] == [2]
 
 
+def test_rows_of_other_seeds_and_runs_stay(handgrad):
+    handgrad("--checkpoint", "kept", "--seeds", "2")
+    (path,) = Path("results").glob("homework-*.csv")
+    before = pd.read_csv(path)
+    (path.parent / f".{path.name}.x2_4567y").touch()  # of a write that was killed
+    with pytest.MonkeyPatch.context() as patch:
+        calls, real = [], command.study
+
+        def stopped_again(*args):
+            calls.append(args)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return real(*args)
+
+        patch.setattr(command, "study", stopped_again)
+        assert handgrad("--checkpoint", "kept", "--resume")[0] == 130
+    pd.testing.assert_frame_equal(pd.read_csv(path), before)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2 * EPOCHS, KeyboardInterrupt)
+        assert handgrad("--checkpoint", "kept", "--resume", "--seed", "2")[0] == 130
+    pd.testing.assert_frame_equal(pd.read_csv(path), before)
+    (other,) = set(path.parent.glob("homework-*.csv")) - {path}
+    assert list(pd.read_csv(other).seed) == [2, 2]
+    assert not list(path.parent.glob(".homework*"))
+
+
 def test_what_is_there_is_not_written_over(handgrad):
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 1, KeyboardInterrupt)
