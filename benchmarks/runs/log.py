@@ -123,7 +123,8 @@ def _cell(value: Any) -> str:
 def _parse(path: Path) -> tuple[list[str], list[list[str]]]:
     """Column names and rows, as text. Raises LogError, naming the line, for what is no table."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # With the mark that a spreadsheet puts before the text, or without.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             rows = []

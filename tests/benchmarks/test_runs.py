@@ -86,6 +86,12 @@ def test_what_stands_there_is_kept_as_it_is(tmp_path):
     assert text(tmp_path) == "name,value,new\n007,1.50,\nNA,1e-400,\n,2,\n,,3\n"
 
 
+def test_a_table_that_a_spreadsheet_has_saved(tmp_path):
+    (tmp_path / log.NAME).write_text("\ufeffwhen,seconds\r\nthen,1\r\n", encoding="utf-8")
+    log.append(tmp_path, [{"when": "now", "seconds": 2}])
+    assert (tmp_path / log.NAME).read_text(encoding="utf-8") == "when,seconds\nthen,1\nnow,2\n"
+
+
 def test_a_row_that_stands_there_is_not_added_again(tmp_path):
     """As when a run is resumed that had ended: the rows have the same moment, and figures."""
     row = {"when": "2026", "value": 0.1, "seed": None}
