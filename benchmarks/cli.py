@@ -261,6 +261,7 @@ def bench(
     from benchmarks import bench as run
     from benchmarks.data import load
     from benchmarks.mnist import Settings
+    from benchmarks.progress import held
 
     threads_here(max(threads))
     if steps or advise:
@@ -295,7 +296,8 @@ def bench(
         seed=seed,
     )
     data = load(dataset.value, data_root)
-    return run.bench(settings, data, out, json, csv, checkpoint, resume)
+    with held(checkpoint):
+        return run.bench(settings, data, out, json, csv, checkpoint, resume)
 
 
 @app.command()

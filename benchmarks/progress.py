@@ -4,10 +4,14 @@ import errno
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from benchmarks.checkpoint import load, save
 from benchmarks.data import Dataset
@@ -16,6 +20,24 @@ from benchmarks.results import sweep, write_probe
 from benchmarks.tensor_file import TensorFileError
 
 KEPT = ("about", "began", "rows", "states")
+
+
+@contextmanager
+def held(path: Path | None) -> Iterator[None]:
+    """Keep other runs from this checkpoint (a file or a folder) in the meantime. The lock beside it
+    is the system's: it ends with the process, however that ends.
+
+    Raises TensorFileError where another run has it, OSError where none could be made."""
+    if path is None:
+        yield
+        return
+    write_probe(path.parent)
+    try:
+        lock = FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)
+    except Timeout:
+        raise TensorFileError(f"{path}: another run is at it") from None
+    with lock:
+        yield
 
 
 @dataclass

@@ -30,7 +30,7 @@ def test_there_is_something_to_paste():
     assert len(BLOCKS) == 7
     assert len(COMMANDS) == 2
     assert len(TIMED) == 5
-    assert len(STUDIED) == 8
+    assert len(STUDIED) == 9
 
 
 @pytest.mark.parametrize(

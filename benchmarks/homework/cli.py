@@ -66,8 +66,10 @@ def homework(
 
     from benchmarks.data import load
     from benchmarks.homework import command, study
+    from benchmarks.progress import held
 
     threads_here(threads)
     settings = replace(study.SETTINGS, epochs=epochs, dtype=dtype.value, threads=threads, seed=seed)
     asked = command.Study(settings, load(dataset, data_root), digits, seeds)
-    return command.homework(asked, out, html, json, csv, checkpoint, resume)
+    with held(checkpoint):
+        return command.homework(asked, out, html, json, csv, checkpoint, resume)

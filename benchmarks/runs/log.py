@@ -21,6 +21,10 @@ WAIT = 60.0  # seconds, for another run to have written its rows
 TEXT = ("when", "git_commit", "hidden", "digits", "handgrad", "python", "numpy", "torch", "weights")
 
 
+# Rows that have all of these in common, a moment among them, are of one run and side.
+SAME = ("when", "command", "run", "side", "dtype", "seed")
+
+
 class LogError(OSError):
     """A runs.csv that cannot be used; the message is one line and names the path."""
 
@@ -53,8 +57,8 @@ class Run:
 def append(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Add rows to folder/runs.csv, all of them or none, whoever else is adding at the same time.
 
-    What stands there is kept character by character; a row that stands there already, as when a
-    run is resumed that had ended, is not added again. A column that is new comes after those
+    What stands there is kept character by character; but a run that goes on (`SAME`) has the row
+    that it had, with its new figures. A column that is new comes after those
     there are, and is empty in the rows above. The file is written anew beside the old one, which
     it then replaces: whoever reads meanwhile sees the old rows.
 
@@ -75,10 +79,24 @@ def append(folder: Path, rows: list[dict[str, Any]]) -> None:
             writer.writerow(header)
             table = [cells + [""] * (len(header) - len(cells)) for cells in old]
             new = [[_cell(row.get(name)) for name in header] for row in rows]
-            writer.writerows(table + [cells for cells in new if cells not in table])
+            keys = [_same(header, cells) for cells in table]
+            places = {key: k for k, key in enumerate(keys) if key is not None}
+            for cells in new:
+                place = places.get(_same(header, cells))
+                if place is None:
+                    table.append(cells)
+                else:
+                    table[place] = cells
+            writer.writerows(table)
             replace(path, text.getvalue().encode())
     except Timeout as error:
         raise LogError(f"{error.lock_file}: held by another run for {WAIT:.0f} s") from None
+
+
+def _same(header: list[str], cells: list[str]) -> tuple[str, ...] | None:
+    """What is the same in rows of one run and side; None without the moment it began."""
+    row = dict(zip(header, cells, strict=True))
+    return tuple(row.get(name, "") for name in SAME) if row.get("when") else None
 
 
 def read(folder: Path) -> pd.DataFrame:

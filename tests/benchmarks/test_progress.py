@@ -379,6 +379,23 @@ def test_the_options_reach_it(handgrad, monkeypatch, tmp_path):
     ]
 
 
+def test_two_runs_at_once_do_not_share_a_checkpoint(handgrad, monkeypatch):
+    calls = []
+
+    def another_meanwhile(*args):
+        calls.append(args)
+        status, err = handgrad("--checkpoint", "a/b", "--resume")
+        assert status == 2
+        assert "a/b: another run is at it" in err
+        return 0
+
+    monkeypatch.setattr(bench, "bench", another_meanwhile)
+    assert handgrad("--checkpoint", "a/b")[0] == 0
+    assert len(calls) == 1
+    monkeypatch.setattr(bench, "bench", lambda *args: 0)
+    assert handgrad("--checkpoint", "a/b")[0] == 0  # it is free again
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [

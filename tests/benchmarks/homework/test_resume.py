@@ -231,6 +231,17 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_any_training(handgrad
     assert "read-only file system: 'kept" in err
 
 
+def test_two_studies_at_once_do_not_share_a_folder(handgrad, monkeypatch):
+    def another_meanwhile(*args):
+        status, _, err = handgrad("--checkpoint", "kept")
+        assert status == 2
+        assert "kept: another run is at it" in err
+        return 0
+
+    monkeypatch.setattr(command, "homework", another_meanwhile)
+    assert handgrad("--checkpoint", "kept")[0] == 0
+
+
 def test_a_divergence_leaves_the_last_good_checkpoint(handgrad, monkeypatch):
     fit = study.torch_ref.training.fit
 
