@@ -16,6 +16,7 @@ from benchmarks.options import (
     Dtype,
     Json,
     OptimizerName,
+    Processes,
     given,
     one_format,
     real,
@@ -24,6 +25,7 @@ from benchmarks.options import (
     whole,
 )
 from benchmarks.runs.cli import results
+from benchmarks.sharing import WorkerDied
 
 app = typer.Typer(
     name="handgrad",
@@ -48,6 +50,7 @@ def verify(
     covered: Annotated[
         bool, typer.Option("--list", help="What is covered and how often; nothing is run.")
     ] = False,
+    processes: Processes = None,
     json: Json = False,
     csv: Csv = False,
 ) -> int:
@@ -57,6 +60,7 @@ def verify(
 
     from threadpoolctl import threadpool_limits
 
+    from benchmarks import proofs
     from benchmarks.show import console, print_records, working
     from compare import show
     from compare import verify as run
@@ -72,7 +76,7 @@ def verify(
         return 0
     # in networks this small, threads only wait for one another
     with threadpool_limits(1), working("proving") as progress:
-        results = list(run.verify(seed, progress, only or None))
+        results = list(proofs.verify(seed, progress, only or None, processes or 1))
     failed = [r for r in results if r["verdict"] != "ok"]
     records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
     if not print_records(records, json, csv):
@@ -310,9 +314,7 @@ def trust(
         int | None,
         typer.Option(help="The number of one network: show it and all its tensors.", **whole(0)),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes. Default: the cores here.", **whole(1))
-    ] = None,
+    processes: Processes = None,
     out: Annotated[Path, typer.Option(help="Folder for the CSV.")] = Path("results"),
     json: Json = False,
     csv: Csv = False,
@@ -329,7 +331,7 @@ def trust(
 
     if only is not None:
         return command.show(seed, only)
-    return command.trust(seed, networks, workers or available_cores(), out, json, csv)
+    return command.trust(seed, networks, processes or available_cores(), out, json, csv)
 
 
 app.command()(homework)
@@ -350,6 +352,9 @@ def main(args: list[str] | None = None) -> None:
         if not isinstance(error, DataError | TensorFileError | OSError):
             raise
         sys.exit(_complain(str(error)))
+    except WorkerDied as error:
+        _complain(str(error))
+        sys.exit(1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
