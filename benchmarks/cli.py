@@ -152,6 +152,7 @@ TRAINING = frozenset(
         "lr",
         "momentum",
         "optimizer",
+        "processes",
         "resume",
         "weight_decay",
     ]
@@ -224,6 +225,15 @@ def bench(
             "--resume", help="Go on from the --checkpoint; where there is none yet, begin."
         ),
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Share every batch over so many processes here. For several machines: torchrun "
+            "-m benchmarks.distributed, with these options.",
+            **whole(1),
+        ),
+    ] = None,
+    member: Annotated[bool, typer.Option("--member", hidden=True)] = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
     ),
@@ -241,7 +251,12 @@ def bench(
 
     --steps: a network, its data and its weights alike for all; every contestant's step is proven
     equal to manual's before it is timed. Without --hidden, --activation, --dtype and --batch-size
-    a sweep over three networks. Writes a CSV and a picture. Exit status 1 where a step differs."""
+    a sweep over three networks. Writes a CSV and a picture. Exit status 1 where a step differs.
+
+    --processes: each has a share of every batch, and the gradients are averaged: manual's by an
+    all-reduce of its flat buffer, torch's by DistributedDataParallel. First it is proven that they
+    compute what one process does. A process that dies, or does not agree with the others on what
+    is to be done, ends the run with an error that names its rank."""
     one_format(json, csv)
     chosen = given(ctx)
     if steps and advise:
@@ -288,6 +303,8 @@ def bench(
         return command.steps(points, only or list(MAKERS), quick, out, json, csv)
     if device is Device.cuda and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda: torch sees no GPU on this machine; expected cpu")
+    if processes or member:
+        refuse(chosen & {"checkpoint", "resume"}, "does not go with --processes")
     settings = Settings(
         hidden=tuple(hidden),
         activation=activation.value,
@@ -302,7 +319,18 @@ def bench(
         threads=threads[0],
         seed=seed,
     )
+    if member:
+        from benchmarks.distributed.member import member as take_part
+
+        return take_part(settings, dataset.value, data_root, out, json, csv)
     data = load(dataset.value, data_root)
+    if processes:
+        from benchmarks.distributed.launch import arguments, launch
+        from benchmarks.results import write_probe
+
+        write_probe(out)
+        options = arguments(settings, dataset.value, data_root, out, json, csv)
+        return launch(options, processes, settings.threads)
     return run.bench(settings, data, out, json, csv, checkpoint, resume)
 
 

@@ -136,8 +136,7 @@ def handgrad(capfd):
 def test_verify_says_the_same_byte_by_byte_however_many_share_it(handgrad):
     options = [word for subject in SOME for word in ("--only", subject)]
     found = [
-        handgrad("verify", *options, "--csv", "--seed", 4, "--processes", n)
-        for n in (1, 2, 3)
+        handgrad("verify", *options, "--csv", "--seed", 4, "--processes", n) for n in (1, 2, 3)
     ]
     assert found[0][0] == 0
     assert found[0] == found[1] == found[2]
