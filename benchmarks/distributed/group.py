@@ -17,6 +17,7 @@ import torch.distributed as dist
 from benchmarks.distributed.watch import TIMEOUT, RankError, Watch, ranks
 
 ARRIVE = 40.0  # seconds that the first process waits for the last one
+SETTLED = 2.0  # after which those who are there do not agree, whoever is to come yet
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -130,26 +131,26 @@ def agree(watch: Watch, about: Mapping[str, Any]) -> None:
     can say. Raises RankError, with who says what, on every process."""
     store, rank = watch.store, watch.rank
     store.set(f"about/{rank}", json.dumps({"processes": watch.world, **about}))
-    deadline = time.monotonic() + ARRIVE + (0 if rank == 0 else TIMEOUT)
-    verdict = None
+    began, verdict = time.monotonic(), None
     while verdict is None:
+        waited = time.monotonic() - began
         if rank == 0:
-            verdict = _compared(watch, time.monotonic() > deadline)
+            verdict = _compared(watch, waited)
             if verdict is not None:
                 store.set("agreed", verdict)
         elif store.check(["agreed"]):
             verdict = store.get("agreed").decode()
-        elif watch.reported() or time.monotonic() > deadline:
-            verdict = watch.reported() or "rank 0 did not say whether all agree"
+        elif watch.reported() or waited > ARRIVE + TIMEOUT / 2:
+            verdict = watch.reported() or f"rank 0 did not come within {waited:.0f} s"
         time.sleep(0.02)
     if verdict:
         watch.report(verdict)
         raise RankError(verdict)
 
 
-def _compared(watch: Watch, late: bool) -> str | None:
+def _compared(watch: Watch, waited: float) -> str | None:
     """What those who are there do not agree on; "" where all are, and agree; None where some are
-    not there yet. late: these are to blame."""
+    to come yet."""
     here = [r for r in range(watch.world) if watch.store.check([f"about/{r}"])]
     abouts = {r: json.loads(watch.store.get(f"about/{r}")) for r in here}
     differing = []
@@ -157,12 +158,12 @@ def _compared(watch: Watch, late: bool) -> str | None:
         said = [json.dumps(about.get(name)) for about in abouts.values()]
         if len(set(said)) > 1:
             differing.append(f"{name} is {_parties(said, here)}")
-    if differing:
+    if differing and (len(here) == watch.world or waited > SETTLED):
         return f"the processes do not agree: {'; '.join(differing)}"
     if len(here) == watch.world:
         return ""
     absent = [r for r in range(watch.world) if r not in here]
-    return f"{ranks(absent)} did not come within {ARRIVE:.0f} s" if late else None
+    return f"{ranks(absent)} did not come within {ARRIVE:.0f} s" if waited > ARRIVE else None
 
 
 def _parties(said: list, numbers: list[int] | None = None) -> str:

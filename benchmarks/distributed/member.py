@@ -13,7 +13,7 @@ from benchmarks.bench import FLOAT64_AGREES, STYLES, run_rows
 from benchmarks.data import Dataset, load
 from benchmarks.distributed import proof, timing, training
 from benchmarks.distributed.group import Group, agree, connect, digest_of, join
-from benchmarks.distributed.watch import RankError, Watch, tell
+from benchmarks.distributed.watch import RankError, Watch, end
 from benchmarks.mnist import Settings, equal_threads, make_pair
 from benchmarks.mnist import prove as prove_pair
 from benchmarks.results import provenance, write_csv
@@ -33,29 +33,24 @@ def member(
     as_csv: bool,
 ) -> int:
     """One of the processes; returns its exit status. What ends it early is told to all others,
-    and to who started them, with its rank."""
+    and to who started them, with its rank; then the process ends at once."""
     watch = None
     try:
         watch = join()
         return _run(watch, settings, load(dataset, data_root), out, as_json, as_csv)
-    except RankError as error:
+    except (RankError, proof.NotEqual) as error:
         message = str(error)
-    except (ArithmeticError, OSError, ValueError, proof.NotEqual) as error:
-        message = f"rank {_rank(watch)}: {error}"
+    except (FloatingPointError, OSError, ValueError) as error:
+        message = f"rank {watch.rank}: {error}"
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         traceback.print_exc()
-        message = f"rank {_rank(watch)}: {type(error).__name__}: {error}"
+        message = f"rank {watch.rank}: {type(error).__name__}: {error}"
     message = " ".join(message.split())
     if watch is not None:
         watch.report(message)
-    tell(message)
-    return 1
-
-
-def _rank(watch: Watch | None) -> int | str:
-    return "?" if watch is None else watch.rank
+    return end(message)
 
 
 def _run(
@@ -76,9 +71,11 @@ def _run(
     first = watch.rank == 0
     log = Run(out, "bench") if first else None
     with equal_threads(settings.threads):
-        group = connect(watch, settings.device)
         if first:
             _prove_pair(data, settings)
+            watch.announce("pair proven")
+        watch.wait_for("pair proven")
+        group = connect(watch, settings.device)
         proven = proof.prove(group, data, settings)
         if first:
             _say_proven(proven, group.world)

@@ -92,8 +92,8 @@ def compared(
         if not apart <= most:
             at = np.unravel_index(np.nanargmax(np.abs(own - other)), own.shape)
             raise NotEqual(
-                f"{what}.{name}: {own[at]!r} at {[int(i) for i in at]}, expected {other[at]!r} "
-                f"to within {most:.1e}"
+                f"{what}.{name} is {own[at]:.17g} at {[int(i) for i in at]}, "
+                f"expected {other[at]:.17g} to within {most:.1e}"
             )
         shares.append(float(apart / most) if most else 0.0)
     return shares

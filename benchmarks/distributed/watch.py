@@ -64,6 +64,14 @@ class Watch:
         with suppress(RuntimeError):  # rank 0, with the store, may have been quicker
             self.store.set(f"beat/{self.rank}", "done")
 
+    def announce(self, what: str) -> None:
+        self.store.set(what, "")
+
+    def wait_for(self, what: str) -> None:
+        """Until rank 0 has announced it, however long that takes: as long as it lives."""
+        while not self.store.check([what]):
+            time.sleep(BEAT)
+
     def report(self, message: str) -> None:
         """Tell everybody why the run ends; the first to do so is heard."""
         self.store.compare_set(FAILED, "", message)
