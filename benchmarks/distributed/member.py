@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -32,12 +33,19 @@ def member(
     as_json: bool,
     as_csv: bool,
 ) -> int:
-    """One of the processes; returns its exit status. What ends it early is told to all others,
-    and to who started them, with its rank; then the process ends at once."""
+    """One of the processes; returns its exit status."""
+    return guarded(
+        lambda watch: _run(watch, settings, load(dataset, data_root), out, as_json, as_csv)
+    )
+
+
+def guarded(run: Callable[[Watch], int]) -> int:
+    """Join the others and run; what `run` returns. What ends it early is told to all others, and
+    to who started them, with its rank; then the process ends at once."""
     watch = None
     try:
         watch = join()
-        return _run(watch, settings, load(dataset, data_root), out, as_json, as_csv)
+        return run(watch)
     except (RankError, proof.NotEqual) as error:
         message = str(error)
     except (FloatingPointError, OSError, ValueError) as error:
