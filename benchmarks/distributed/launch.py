@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from rich.console import Console
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -44,6 +45,7 @@ def launch(arguments: list[str], processes: int, threads: int, module: str = MOD
         rank, failure = error.get_first_failure()
         if failure.exitcode == 130:
             return 130
+        Console(stderr=True).show_cursor()  # a progress bar that was ended has hidden it
         print(f"handgrad: error: {told(rank, failure)}", file=sys.stderr)
         return 1
     except SignalException as error:

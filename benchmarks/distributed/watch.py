@@ -12,17 +12,28 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch.distributed as dist
 
 BEAT = 0.25  # seconds between signs of life
 SILENT = 15.0  # without one a process is taken for dead: 60 times as long
+STUCK = 20.0  # one that is so long behind the others in all-reduces will not come
 TIMEOUT = 30.0  # of a single question to the store, and of an all-reduce
 FAILED = "failed"
 
 
 class RankError(Exception):
     """The run cannot go on; the message is one line and names the ranks that are to blame."""
+
+
+class Seen(NamedTuple):
+    """A rank's last sign of life: its number and the rank's place, and since when each is so."""
+
+    tick: bytes
+    place: int
+    alive: float
+    moved: float
 
 
 class Watch:
@@ -36,7 +47,7 @@ class Watch:
         self.store, self.rank, self.world, self.host = store, rank, world, host
         self.served = served  # which ends when nobody holds it
         self.place, self.everyone = 0, rank == 0
-        self._seen: dict[int, tuple[bytes, float]] = {}
+        self._seen: dict[int, Seen] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._beat(0)
@@ -48,7 +59,7 @@ class Watch:
             tick += 1
             try:
                 self._beat(tick)
-                found = self.reported() or self._silent()
+                found = self.reported() or self._lost()
             except RuntimeError:  # every error of the store is one
                 found = f"{self.host} is gone: what started the processes, or rank 0, has ended"
             if found and not self._stopped.is_set():
@@ -80,53 +91,44 @@ class Watch:
     def reported(self) -> str | None:
         return self.store.get(FAILED).decode() if self.store.check([FAILED]) else None
 
-    def _silent(self) -> str | None:
-        """Who of those it looks at has given no sign of life for too long."""
-        now, silent = time.monotonic(), []
-        for rank in range(self.world) if self.everyone else (0,):
-            beat = self._last(rank)
-            if beat is None or rank == self.rank or beat == b"done":
-                continue  # who is to come yet is waited for elsewhere
-            if self._seen.get(rank, (b"", 0.0))[0] != beat:
-                self._seen[rank] = beat, now
-            elif now - self._seen[rank][1] > SILENT:
-                silent.append(rank)
-        if not silent:
-            return None
-        found = f"{ranks(silent)} gave no sign of life for {SILENT:.0f} s"
-        self.report(found)
+    def _lost(self) -> str | None:
+        """Who of those it looks at gives no sign of life, or is where the others have long gone
+        on from."""
+        looked = range(self.world) if self.everyone else {0, self.rank}
+        now = time.monotonic()
+        for rank in looked:
+            key = f"beat/{rank}"
+            beat = self.store.get(key) if self.store.check([key]) else b"done"
+            if beat == b"done":  # or it is to come yet, and waited for elsewhere
+                self._seen.pop(rank, None)
+                continue
+            tick, place = beat.split()
+            old = self._seen.get(rank, Seen(b"", -1, now, now))
+            alive = now if tick != old.tick else old.alive
+            self._seen[rank] = Seen(
+                tick, int(place), alive, now if int(place) != old.place else old.moved
+            )
+        silent = [r for r, seen in self._seen.items() if now - seen.alive > SILENT]
+        first = max((seen.place for seen in self._seen.values()), default=0)
+        stuck = [r for r, s in self._seen.items() if s.place < first and now - s.moved > STUCK]
+        if silent:
+            self.report(f"{ranks(silent)} gave no sign of life for {SILENT:.0f} s")
+        elif stuck:
+            place = 1 + min(self._seen[r].place for r in stuck)
+            self.report(f"{ranks(stuck)} did not come to all-reduce {place} in {STUCK:.0f} s")
         return self.reported()
-
-    def _last(self, rank: int) -> bytes | None:
-        key = f"beat/{rank}"
-        return self.store.get(key) if self.store.check([key]) else None
 
     def blame(self, error: Exception) -> RankError:
         """An all-reduce has failed, which says no more than that some process does not take part.
         Which? Who ends this one meanwhile knows better than it does."""
         self.everyone = True
-        deadline = time.monotonic() + SILENT + 5
+        deadline = time.monotonic() + max(SILENT, STUCK) + 5
         while time.monotonic() < deadline:
-            found = self.reported() or (self._behind() if "imed out" in str(error) else None)
+            found = self.reported()
             if found:
                 return RankError(found)
             time.sleep(BEAT)
         return RankError(f"rank {self.rank}: {' '.join(str(error).split())}")
-
-    def _behind(self) -> str | None:
-        """Alive, but not come to where this process waits."""
-        places = {}
-        for rank in range(self.world):
-            beat = self._last(rank)
-            if beat is not None and beat != b"done":
-                places[rank] = int(beat.split()[1])
-        behind = [rank for rank, place in places.items() if place < self.place]
-        if not behind:
-            return None
-        slowest = min(places[rank] for rank in behind)
-        stuck = [rank for rank in behind if places[rank] == slowest]
-        self.report(f"{ranks(stuck)} did not come to all-reduce {slowest + 1} in {TIMEOUT:.0f} s")
-        return self.reported()
 
 
 def ranks(numbers: list[int]) -> str:
@@ -144,6 +146,7 @@ def end(message: str, status: int = 1) -> None:
 
 
 def tell(message: str) -> None:
+    """As torch.distributed.elastic's `record` would, but one line and no traceback."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         content = {"message": message, "timestamp": int(time.time())}

@@ -44,15 +44,14 @@ DATA = dataset(50)
 SETTINGS = Settings(
     hidden=(5,), momentum=0.9, weight_decay=0.01, batch_size=16, epochs=2, dtype="float64"
 )
-SILENT, TIMEOUT, ARRIVE = 2.0, 3.0, 1.0
+SILENT, STUCK, ARRIVE = 2.0, 2.0, 2.0
 
 
 def impatient():
     """A run in which a process is silent takes a second or two; what is shipped is tested as
     numbers."""
-    watch.BEAT, watch.SILENT = 0.02, SILENT
-    groups.TIMEOUT = watch.TIMEOUT = TIMEOUT
-    groups.ARRIVE, groups.SETTLED = ARRIVE, 0.3
+    watch.BEAT, watch.SILENT, watch.STUCK = 0.02, SILENT, STUCK
+    groups.ARRIVE, timing.TURN = ARRIVE, 1e-4
 
 
 def joined(rank, settings=SETTINGS, data=DATA, **more):
@@ -77,7 +76,7 @@ def train(rank, settings=SETTINGS):
     """50 samples in batches of 16: the last one has 2, which 4 processes share."""
     group = joined(rank, settings)
     rows = [row for two in training.train(group, DATA, settings) for row in two]
-    steps = timing.measure(group, DATA, settings, rounds=3)
+    steps = timing.measure(group, DATA, settings, rounds=3) if group.world == 2 else {}
     group.leave()
     keys = "side", "epoch", "train_loss", "test_loss", "max_weight_difference", "processes"
     return {
@@ -115,15 +114,15 @@ def flat(rank):
     return found
 
 
-def in_step(what, at=3, last=40):
-    """A run of steps in which rank 1 does `what` before step `at`."""
+def in_step(what, at=3, last=40, who=1):
+    """A run of steps in which rank `who` does `what` before step `at`."""
 
     def run(rank):
         group = joined(rank)
         pair = mnist.make_pair(SETTINGS, COLUMNS, 10)
         manual, torchs = sides.pair_of(group, pair, DATA.train_x, DATA.train_y, group.device)
         for k in range(last):
-            if rank == 1 and k == at:
+            if rank == who and k == at:
                 what(manual, torchs)
             for side in (manual, torchs):
                 side.step(np.arange(16))
@@ -273,6 +272,8 @@ RUNS = {
     "exit": in_step(lambda *_: os._exit(3)),
     "stopped": in_step(hurt(signal.SIGSTOP)),
     "stuck": in_step(lambda *_: time.sleep(3600)),
+    "stuck 0": in_step(lambda *_: time.sleep(3600), who=0),
+    "stopped 0": in_step(hurt(signal.SIGSTOP), who=0),
     "raises": in_step(raising),
     "drifts": in_step(drifting),
     "drifts torch": in_step(drifting_torch),
@@ -352,7 +353,7 @@ def run(name, world, folder):
         elif not pid:
             time.sleep(0.005)
             # What a launcher would end: a rank that can only be killed, once the others are gone.
-            if len(statuses) == world - 1 and name in ("stopped", "stuck", "absent"):
+            if len(statuses) == world - 1 and name in ("stopped", "stopped 0", "absent"):
                 time.sleep(0.05)
                 (last,) = (p for p, r in pids.items() if r not in statuses)
                 os.kill(last, signal.SIGKILL)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.distributed import group, proof, watch
 from benchmarks.distributed.sides import share
-from tests.benchmarks.ranks import ARRIVE, SILENT, TIMEOUT
+from tests.benchmarks.ranks import ARRIVE, SILENT, STUCK
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,11 +63,12 @@ def test_n_processes_compute_what_one_does():
             for loss in ("train_loss", "test_loss"):
                 assert row[loss] == pytest.approx(own[loss], rel=1e-11)
             assert 0 < row["max_weight_difference"] < 1e-12
-        for us, part in found["steps"].values():
-            assert us > 0
-            assert part < 1
-        # So little work that the sum is most of the step.
-        assert found["steps"]["manual"][1] > 0.2
+    steps = runs["train 2"]["found"]["steps"]
+    assert list(steps) == ["manual", "torch"]
+    for us, part in steps.values():
+        assert us > 0
+        assert part < 1
+    assert steps["manual"][1] > 0.2  # so little work that the sum is most of the step
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
@@ -137,7 +138,9 @@ ENDS = {
     "killed": f"rank 1 gave no sign of life for {SILENT:.0f} s",
     "exit": f"rank 1 gave no sign of life for {SILENT:.0f} s",
     "stopped": f"rank 1 gave no sign of life for {SILENT:.0f} s",
-    "stuck": rf"rank 1 did not come to all-reduce \d+ in {TIMEOUT:.0f} s",
+    "stuck": rf"rank 1 did not come to all-reduce \d+ in {STUCK:.0f} s",
+    "stuck 0": rf"rank 0 did not come to all-reduce \d+ in {STUCK:.0f} s",
+    "stopped 0": f"rank 0 gave no sign of life for {SILENT:.0f} s",
     "raises": "rank 1: odd sheep",
     "drifts": "manual's weights are not the same: rank 1 and RANKS differ",
     "drifts torch": "torch's weights are not the same: rank 1 and RANKS differ",
@@ -157,7 +160,9 @@ ENDS = {
 
 
 # With 2 and with 4 processes, but some of those that wait for long or are alike.
-WORLDS = dict.fromkeys(ENDS, (2, 4)) | dict.fromkeys(["exit", "sizes", "absent", "drifts"], (2,))
+WORLDS = dict.fromkeys(ENDS, (2, 4)) | dict.fromkeys(
+    ["exit", "sizes", "absent", "drifts", "stuck 0", "stopped 0"], (2,)
+)
 WORLDS |= dict.fromkeys(["stopped", "stuck", "drifts torch", "dtype", "data"], (4,))
 
 
@@ -174,9 +179,9 @@ def test_a_run_that_cannot_go_on_ends_with_the_rank(what, ended):
         others = watch.ranks([rank for rank in range(world) if rank != 1])
         text = ENDS[what].replace("RANKS", others).replace("MORE", str(world + 1))
         text = text.replace("N on", f"{world} on")
-        told = [0, *range(2, world)]  # of rank 1 only where it lives
-        told += [1] if found["status"][1] == 1 else []
-        for rank in told:
+        told = [rank for rank in range(world) if found["status"][rank] == 1]
+        assert len(told) >= world - 1, found
+        for rank in told:  # all, but one that was killed
             assert re.fullmatch(text, found["message"][rank]), found
         assert 0 not in found["status"], found
         assert found["left"] == 0
@@ -199,7 +204,8 @@ def test_all_of_this_takes_less_than_a_minute_as_shipped():
     assert group.TIMEOUT == watch.TIMEOUT
     assert 20 * watch.BEAT < watch.SILENT  # a busy machine is no dead one
     assert watch.SILENT + 30 < 60
-    assert watch.TIMEOUT + watch.SILENT + 5 < 60
+    assert watch.STUCK + 30 < 60
+    assert watch.STUCK < watch.TIMEOUT  # or the all-reduce would fail before it is known why
     assert group.SETTLED < group.ARRIVE + group.TIMEOUT / 2 < 60
 
 
