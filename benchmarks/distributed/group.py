@@ -178,11 +178,15 @@ def _parties(said: list, numbers: list[int] | None = None) -> str:
 
 
 def connect(watch: Watch, device: str) -> Group:
-    """Connect the processes: gloo for tensors on the CPU, nccl for those on a GPU."""
+    """Connect the processes: gloo for tensors on the CPU, nccl for those on a GPU, of which each
+    process has its own. Raises RankError."""
     backend = "gloo"
     if device == "cuda":
         backend = "cpu:gloo,cuda:nccl"
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= gpus:
+            raise RankError(f"rank {watch.rank} needs GPU {local}, and its machine has {gpus}")
+        device = f"cuda:{local}"
         torch.cuda.set_device(device)
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     limit = timedelta(seconds=TIMEOUT)

@@ -54,11 +54,11 @@ def impatient():
     groups.ARRIVE, timing.TURN = ARRIVE, 1e-4
 
 
-def joined(rank, settings=SETTINGS, data=DATA, **more):
+def joined(rank, settings=SETTINGS, data=DATA):
     """As a member does, without a launcher, files and the proof of the pair."""
     seen = JOINED[0]
-    groups.agree(seen, {**vars(settings), "data": groups.digest_of({"x": data.train_x}), **more})
-    return groups.connect(seen, "cpu")
+    groups.agree(seen, {**vars(settings), "data": groups.digest_of({"x": data.train_x})})
+    return groups.connect(seen, settings.device)
 
 
 def prove(rank, settings=SETTINGS, data=DATA):
@@ -66,6 +66,10 @@ def prove(rank, settings=SETTINGS, data=DATA):
     found = proof.prove(group, data, settings)
     group.leave()
     return found._asdict()
+
+
+def on_gpus(rank):
+    return prove(rank, replace(SETTINGS, device="cuda"))
 
 
 def prove_float32(rank):
@@ -266,6 +270,7 @@ def hurt(number):
 RUNS = {
     "prove": prove,
     "prove float32": prove_float32,
+    "on GPUs": on_gpus,
     "train": train,
     "flat": flat,
     "killed": in_step(hurt(signal.SIGKILL)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.distributed import group, proof, watch
 from benchmarks.distributed.sides import share
@@ -69,6 +70,22 @@ def test_n_processes_compute_what_one_does():
         assert us > 0
         assert part < 1
     assert steps["manual"][1] > 0.2  # so little work that the sum is most of the step
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_n_gpus_compute_what_one_does():
+    """Over nccl."""
+    runs = in_processes("on GPUs 2")
+    assert runs["on GPUs 2"]["status"] == [0, 0], runs
+    assert 0 < runs["on GPUs 2"]["found"]["used"] < 0.1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_a_rank_without_a_gpu_says_so(ended):
+    found = ended["on GPUs 2"]
+    assert found["status"] == [1, 1]
+    assert re.fullmatch("rank [01] needs GPU [01], and its machine has 0", found["message"][0])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
@@ -169,7 +186,7 @@ WORLDS |= dict.fromkeys(["stopped", "stuck", "drifts torch", "dtype", "data"], (
 @pytest.fixture(scope="module")
 def ended():
     runs = [f"{what} {world}" for what, worlds in WORLDS.items() for world in worlds]
-    return in_processes(*runs, "no error 2")
+    return in_processes(*runs, "no error 2", "on GPUs 2")
 
 
 @pytest.mark.parametrize("what", ENDS)
