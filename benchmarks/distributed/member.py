@@ -87,7 +87,6 @@ def _run(
         proven = proof.prove(group, data, settings)
         if first:
             _say_proven(proven, group.world)
-        if first:
             with working(f"{group.world} processes") as progress:
                 steps = timing.measure(group, data, settings, progress)
                 rows = _train(group, data, settings, steps, log, progress)

@@ -6,7 +6,6 @@ gradients that each has weighted with its share. Shares differ where n is no mul
 of processes, and may be 0.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.distributed.group import Alone, Group
-from benchmarks.mnist import SCALE, Pair, Settings, numpy_of
+from benchmarks.mnist import SCALE, Pair, numpy_of
 from manual.nn.parameter import runs
-from manual.training import batches, scaled
+from manual.training import scaled
 from torch_ref import twins
 from torch_ref.training import scaled as scaled_tensor
 from torch_ref.training import tensor
@@ -51,9 +50,6 @@ class Side:
         loss = self.backward(own, len(own) / len(index))
         self.loss += loss * len(own)
         return loss
-
-    def batches(self, n: int, settings: Settings, order: np.random.Generator) -> Iterator:
-        return batches(n, settings.batch_size, order)
 
     def backward(self, own: np.ndarray, weight: float) -> float:
         """Leave the gradient of the global batch in the parameters. weight: n_r / n."""

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -24,8 +25,9 @@ import torch.distributed as dist
 from benchmarks import mnist
 from benchmarks.data import Dataset
 from benchmarks.distributed import group as groups
-from benchmarks.distributed import member, proof, sides, timing, training, watch
+from benchmarks.distributed import member, proof, rates, sides, timing, training, watch
 from benchmarks.mnist import Settings
+from tests.benchmarks import wrong_shares
 
 JOINED: list[watch.Watch] = []  # this rank's
 RNG = np.random.default_rng(0)
@@ -51,7 +53,8 @@ def impatient():
     """A run in which a process is silent takes a second or two; what is shipped is tested as
     numbers."""
     watch.BEAT, watch.SILENT, watch.STUCK = 0.02, SILENT, STUCK
-    groups.ARRIVE, timing.TURN = ARRIVE, 1e-4
+    groups.ARRIVE = ARRIVE
+    timing.TURN = rates.TURN = 1e-4
 
 
 def joined(rank, settings=SETTINGS, data=DATA):
@@ -87,6 +90,11 @@ def train(rank, settings=SETTINGS):
         "rows": [{key: row[key] for key in keys} for row in rows],
         "steps": {name: list(step) for name, step in steps.items()},
     }
+
+
+def measure(rank):
+    rates.load = lambda name: DATA
+    return rates.measured(JOINED[0], SETTINGS, True)
 
 
 def one_process():
@@ -198,69 +206,10 @@ def planted(change):
     """The proof of a pair that shares its batches wrongly."""
 
     def run(rank):
-        change(rank)
+        change()
         return prove(rank)
 
     return run
-
-
-def unweighted(rank):
-    """Every process as if all had equally many samples."""
-    real = sides.Manual.backward
-
-    def backward(self, own, weight):
-        return real(self, own, 1 / self.group.world)
-
-    sides.Manual.backward = backward
-
-
-def unweighted_torch(rank):
-    """As DistributedDataParallel does by itself."""
-    real = sides.Torch.backward
-    sides.Torch.backward = lambda self, own, weight: real(self, own, 1 / self.group.world)
-
-
-def unsummed(rank):
-    """manual's gradients stay those of the share."""
-    sides.Manual.backward = without_sum(sides.Manual.backward)
-
-
-def without_sum(backward):
-    def run(self, own, weight):
-        group, self.group = self.group, groups.Alone()
-        try:
-            return backward(self, own, weight)
-        finally:
-            self.group = group
-
-    return run
-
-
-def twice(rank):
-    """A sample is in two shares."""
-    real = sides.share
-    sides.share = lambda index, r, world: (
-        real(index, r, world) if world == 1 else real(index, max(r, 1), world)
-    )
-
-
-def slightly(rank):
-    """Off by 1e-9, on both shared sides alike: only one process alone can tell."""
-
-    def off(kind):
-        real = kind.update
-
-        def update(self):
-            real(self)
-            if self.group.world > 1:
-                for value in self.net.parameters():
-                    data = value.data
-                    data *= 1 + 1e-9
-
-        kind.update = update
-
-    off(sides.Manual)
-    off(sides.Torch)
 
 
 def hurt(number):
@@ -273,6 +222,7 @@ RUNS = {
     "on GPUs": on_gpus,
     "train": train,
     "flat": flat,
+    "rates": measure,
     "killed": in_step(hurt(signal.SIGKILL)),
     "exit": in_step(lambda *_: os._exit(3)),
     "stopped": in_step(hurt(signal.SIGSTOP)),
@@ -290,11 +240,7 @@ RUNS = {
     **dict.fromkeys(BEFORE, alike),
     "nan": nan,
     "store": in_step(lambda *_: os.kill(int(os.environ["STORE"]), signal.SIGKILL)),
-    "planted unweighted": planted(unweighted),
-    "planted unweighted torch": planted(unweighted_torch),
-    "planted unsummed": planted(unsummed),
-    "planted twice": planted(twice),
-    "planted slightly": planted(slightly),
+    **{f"planted {name}": planted(change) for name, change in wrong_shares.WRONG.items()},
 }
 
 
@@ -364,7 +310,7 @@ def run(name, world, folder):
                 os.kill(last, signal.SIGKILL)
     left = [pid for pid, rank in pids.items() if rank not in statuses]
     for pid in (*left, store):
-        with_suppress_kill(pid)
+        ended(pid)
     messages = []
     for rank in range(world):
         path = folder / f"error-{rank}"
@@ -380,12 +326,10 @@ def run(name, world, folder):
     }
 
 
-def with_suppress_kill(pid):
-    try:
+def ended(pid):
+    with suppress(ProcessLookupError, ChildProcessError):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
 
 
 def main(*words):

@@ -40,7 +40,7 @@ def in_processes(*names):
 def test_n_processes_compute_what_one_does():
     """Gradients, weights, training; manual and torch; the last batch does not divide evenly."""
     names = ["prove 1", "prove 2", "prove 3", "prove 4", "prove float32 2", "flat 2"]
-    runs = in_processes(*names, "train 2", "train 4")
+    runs = in_processes(*names, "train 2", "train 4", "rates 1", "rates 2")
     for name in names[:-1]:
         assert set(runs[name]["status"]) == {0}, runs[name]
         found = runs[name]["found"]
@@ -64,6 +64,13 @@ def test_n_processes_compute_what_one_does():
             for loss in ("train_loss", "test_loss"):
                 assert row[loss] == pytest.approx(own[loss], rel=1e-11)
             assert 0 < row["max_weight_difference"] < 1e-12
+    for world in (1, 2):
+        found = runs[f"rates {world}"]["found"]
+        sizes = [64, 16_384, 4_194_304] if world > 1 else []
+        assert [size for size, _ in found["all_reduce"]] == sizes
+        assert all(seconds > 0 for _, seconds in found["all_reduce"])
+        assert list(found["steps"]) == ["8", "32"]
+        assert found["gradient"] == 8 * (6 * 5 + 5 + 5 * 10 + 10)
     steps = runs["train 2"]["found"]["steps"]
     assert list(steps) == ["manual", "torch"]
     for us, part in steps.values():
