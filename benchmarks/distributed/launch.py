@@ -23,7 +23,7 @@ def launch(arguments: list[str], processes: int, threads: int, module: str = MOD
     """Run `python -m module` with these arguments in so many processes; returns the exit status.
     Of a run that fails one line on stderr says which rank was the first, and how it ended."""
     # It warns of, and then shows in a table, what the one line says.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)
     before = dict(os.environ)
     paths = [str(Path(__file__).parents[2]), *filter(None, [before.get("PYTHONPATH")])]
     os.environ |= dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -51,6 +51,7 @@ def launch(arguments: list[str], processes: int, threads: int, module: str = MOD
     except SignalException as error:
         return 128 + error.sigval
     finally:
+        logging.disable(logging.NOTSET)
         os.environ.clear()
         os.environ |= before
     return 0

@@ -1,5 +1,6 @@
 """What every process of a run does: come together, agree, prove, time, train. Rank 0 reports."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def guarded(run: Callable[[Watch], int]) -> int:
     except (FloatingPointError, OSError, ValueError) as error:
         message = f"rank {watch.rank}: {error}"
     except KeyboardInterrupt:
-        return 130
+        os._exit(130)  # who waits for an all-reduce would not end otherwise
     except Exception as error:
         traceback.print_exc()
         message = f"rank {watch.rank}: {type(error).__name__}: {error}"

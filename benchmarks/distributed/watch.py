@@ -59,7 +59,7 @@ class Watch:
             tick += 1
             try:
                 self._beat(tick)
-                found = self.reported() or self._lost()
+                found = self._lost()
             except RuntimeError:  # every error of the store is one
                 found = f"{self.host} is gone: what started the processes, or rank 0, has ended"
             if found and not self._stopped.is_set():
@@ -92,8 +92,8 @@ class Watch:
         return self.store.get(FAILED).decode() if self.store.check([FAILED]) else None
 
     def _lost(self) -> str | None:
-        """Who of those it looks at gives no sign of life, or is where the others have long gone
-        on from."""
+        """What somebody has reported, or now this process: who of those it looks at gives no sign
+        of life, or is where the others have long gone on from."""
         looked = range(self.world) if self.everyone else {0, self.rank}
         now = time.monotonic()
         for rank in looked:
