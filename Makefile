@@ -3,7 +3,9 @@
 # make lint     runs ruff
 # make bench-steps  times single steps of manual, torch, JAX and scikit-learn, then an epoch with its
 #               data [DATA=folder that holds MNIST/raw]
-# make trust    counts false alarms and missed errors over 10,000 random networks (14 minutes on 2 cores)
+# make trust [PROCESSES=8]  counts false alarms and missed errors over 10,000 random networks (14
+#               minutes on 2 cores)
+# make scaling  measures what sharing a batch over processes costs (minutes)
 # make fuzz     tampers with 10,000 files of each kind that handgrad reads (minutes)
 # make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
 #               all over the code, which the tests must notice (hours the first time)
@@ -13,7 +15,7 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: all test fuzz trust mutants lint clean bench-steps
+.PHONY: all test fuzz trust mutants lint clean bench-steps scaling
 all: .venv/installed
 	$(BIN)/handgrad verify
 	$(BIN)/handgrad bench
@@ -25,7 +27,10 @@ fuzz: .venv/installed
 	HANDGRAD_FUZZ=10000 $(BIN)/python -m pytest -n auto tests/benchmarks/test_fuzz.py tests/compare/worked/test_worked_fuzz.py
 
 trust: .venv/installed
-	$(BIN)/handgrad trust
+	$(BIN)/handgrad trust $(if $(PROCESSES),--processes $(PROCESSES))
+
+scaling: .venv/installed
+	$(BIN)/python -m benchmarks.distributed.scaling
 
 # Once with the kernels that NumPy's OpenBLAS chooses, once with those for AVX-512.
 bench-steps: .venv/installed

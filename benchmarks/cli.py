@@ -16,6 +16,7 @@ from benchmarks.options import (
     Dtype,
     Json,
     OptimizerName,
+    Processes,
     Resume,
     given,
     one_format,
@@ -26,6 +27,7 @@ from benchmarks.options import (
     whole,
 )
 from benchmarks.runs.cli import results
+from benchmarks.sharing import WorkerDied
 
 app = typer.Typer(
     name="handgrad",
@@ -50,6 +52,7 @@ def verify(
     covered: Annotated[
         bool, typer.Option("--list", help="What is covered and how often; nothing is run.")
     ] = False,
+    processes: Processes = None,
     json: Json = False,
     csv: Csv = False,
 ) -> int:
@@ -59,6 +62,7 @@ def verify(
 
     from threadpoolctl import threadpool_limits
 
+    from benchmarks import proofs
     from benchmarks.show import console, print_records, working
     from compare import show
     from compare import verify as run
@@ -74,7 +78,7 @@ def verify(
         return 0
     # in networks this small, threads only wait for one another
     with threadpool_limits(1), working("proving") as progress:
-        results = list(run.verify(seed, progress, only or None))
+        results = list(proofs.verify(seed, progress, only or None, processes or 1))
     failed = [r for r in results if r["verdict"] != "ok"]
     records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
     if not print_records(records, json, csv):
@@ -150,6 +154,7 @@ TRAINING = frozenset(
         "lr",
         "momentum",
         "optimizer",
+        "processes",
         "resume",
         "weight_decay",
     ]
@@ -217,6 +222,15 @@ def bench(
         typer.Option(help="File that holds, after every epoch, all that --resume needs."),
     ] = None,
     resume: Resume = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Share every batch over so many processes here. For several machines: torchrun "
+            "-m benchmarks.distributed, with these options.",
+            **whole(1),
+        ),
+    ] = None,
+    member: Annotated[bool, typer.Option("--member", hidden=True)] = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the picture.")] = Path(
         "results"
     ),
@@ -234,7 +248,12 @@ def bench(
 
     --steps: a network, its data and its weights alike for all; every contestant's step is proven
     equal to manual's before it is timed. Without --hidden, --activation, --dtype and --batch-size
-    a sweep over three networks. Writes a CSV and a picture. Exit status 1 where a step differs."""
+    a sweep over three networks. Writes a CSV and a picture. Exit status 1 where a step differs.
+
+    --processes: each has a share of every batch, and the gradients are averaged: manual's by an
+    all-reduce of its flat buffer, torch's by DistributedDataParallel. First it is proven that they
+    compute what one process does. A process that dies, or does not agree with the others on what
+    is to be done, ends the run with an error that names its rank."""
     one_format(json, csv)
     chosen = given(ctx)
     if steps and advise:
@@ -281,6 +300,8 @@ def bench(
         return command.steps(points, only or list(MAKERS), quick, out, json, csv)
     if device is Device.cuda and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda: torch sees no GPU on this machine; expected cpu")
+    if processes or member:
+        refuse(chosen & {"checkpoint", "resume"}, "does not go with --processes")
     settings = Settings(
         hidden=tuple(hidden),
         activation=activation.value,
@@ -295,7 +316,18 @@ def bench(
         threads=threads[0],
         seed=seed,
     )
+    if member:
+        from benchmarks.distributed.member import member as take_part
+
+        return take_part(settings, dataset.value, data_root, out, json, csv)
     data = load(dataset.value, data_root)
+    if processes:
+        from benchmarks.distributed.launch import arguments, launch
+        from benchmarks.results import write_probe
+
+        write_probe(out)
+        options = arguments(settings, dataset.value, data_root, out, json, csv)
+        return launch(options, processes, settings.threads)
     with held(checkpoint):
         return run.bench(settings, data, out, json, csv, checkpoint, resume)
 
@@ -308,9 +340,7 @@ def trust(
         int | None,
         typer.Option(help="The number of one network: show it and all its tensors.", **whole(0)),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes. Default: the cores here.", **whole(1))
-    ] = None,
+    processes: Processes = None,
     out: Annotated[Path, typer.Option(help="Folder for the CSV.")] = Path("results"),
     json: Json = False,
     csv: Csv = False,
@@ -327,7 +357,7 @@ def trust(
 
     if only is not None:
         return command.show(seed, only)
-    return command.trust(seed, networks, workers or available_cores(), out, json, csv)
+    return command.trust(seed, networks, processes or available_cores(), out, json, csv)
 
 
 app.command()(homework)
@@ -348,6 +378,9 @@ def main(args: list[str] | None = None) -> None:
         if not isinstance(error, DataError | TensorFileError | OSError):
             raise
         sys.exit(_complain(str(error)))
+    except WorkerDied as error:
+        _complain(str(error))
+        sys.exit(1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise

@@ -120,7 +120,7 @@ def train(
             for side in sides if epoch % 2 else sides[::-1]:
                 progress(f"epoch {epoch}, {side.name}")
                 try:
-                    rows[side.name] = _epoch(side, data, epoch)
+                    rows[side.name] = epoch_row(side, data, epoch)
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{side.name}: {error}") from None
             apart = difference(*(side.weights() for side in sides))
@@ -130,7 +130,8 @@ def train(
             yield [rows[side.name] for side in sides]
 
 
-def _epoch(side: Side, data: Dataset, epoch: int) -> dict[str, Any]:
+def epoch_row(side: Side, data: Dataset, epoch: int) -> dict[str, Any]:
+    """Train to the end of the epoch; what it came to. Raises FloatingPointError."""
     trained = side.train(epoch)
     logits = {"train": side.predict(data.train_x), "test": side.predict(data.test_x)}
     test_loss = float(nn.CrossEntropyLoss()(logits["test"], data.test_y))

@@ -47,6 +47,16 @@ def real(low: str) -> dict:
     return {"parser": number, "metavar": "<float>"}
 
 
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        help="That share the work; what they find does not depend on it. "
+        "Default: of verify 1, of trust the cores here.",
+        **whole(1),
+    ),
+]
+
+
 class DatasetName(StrEnum):
     sample = "sample"
     mnist = "mnist"

@@ -1,18 +1,31 @@
 """`handgrad verify`: the homework's two updates, then all that manual.nn and manual.optim have."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from compare import homework
-from compare.cases import cases
+from compare.cases import Case, cases
 from compare.comparison import Comparison
 from compare.verdict import compare
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 HOMEWORK = "homework"
+
+
+class Job(NamedTuple):
+    """A case that is to be proven. prove(): its results, one or two."""
+
+    subject: str
+    name: str
+    dtype: np.dtype
+    prove: Callable[[], list[dict]]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.dtype}"
 
 
 def verify(
@@ -24,36 +37,48 @@ def verify(
     case, dtype, tensors, failed, vacuous (how many could not have failed in this case), used
     (largest share of the allowance), worst (the name of that tensor), verdict, and detail (the
     whole verdict). only: these subjects alone."""
+    for job in jobs(seed, only):
+        progress(job.name if job.subject == HOMEWORK else job.subject)
+        yield from job.prove()
+
+
+def jobs(seed: int, only: Collection[str] | None = None) -> Iterator[Job]:
+    """What `verify` proves, in its order. A case is drawn when its turn comes."""
     for dtype in DTYPES:
         for name in homework.PROBLEMS if only is None or HOMEWORK in only else ():
-            progress(f"homework ({name})")
-            frame = homework.check(name, dtype)
-            used = np.maximum(frame.manual_error, frame.torch_error) / frame.allowed
-            yield _result(HOMEWORK, f"({name}), exact", dtype, frame, used, frame)
-            net, criterion, optimizer, x, y = homework.problem(name, dtype)
-            compared = compare(net, criterion, x, y, optimizer=optimizer, allow_vacuous=["d_x"])
-            yield _result(
-                HOMEWORK, f"({name})", dtype, compared.frame, compared.frame.used, compared
-            )
+            yield Job(HOMEWORK, f"homework ({name})", dtype, partial(_homework, name, dtype))
     for dtype in DTYPES:
         for case in cases(dtype, np.random.default_rng(seed)):
-            if only is not None and case.subject not in only:
-                continue
-            progress(case.subject)
-            compared = compare(
-                case.net,
-                case.criterion,
-                case.x,
-                case.y,
-                optimizer=case.optimizer,
-                scheduler=case.scheduler,
-                clip=case.clip,
-                steps=case.steps,
-                seed=seed,
-                allow_vacuous=["*"],
-            )
-            frame = compared.frame
-            yield _result(case.subject, case.name, dtype, frame, frame.used, compared)
+            if only is None or case.subject in only:
+                yield Job(case.subject, case.name, dtype, partial(_case, case, dtype, seed))
+
+
+def _homework(name: str, dtype: np.dtype) -> list[dict]:
+    frame = homework.check(name, dtype)
+    used = np.maximum(frame.manual_error, frame.torch_error) / frame.allowed
+    net, criterion, optimizer, x, y = homework.problem(name, dtype)
+    compared = compare(net, criterion, x, y, optimizer=optimizer, allow_vacuous=["d_x"])
+    return [
+        _result(HOMEWORK, f"({name}), exact", dtype, frame, used, frame),
+        _result(HOMEWORK, f"({name})", dtype, compared.frame, compared.frame.used, compared),
+    ]
+
+
+def _case(case: Case, dtype: np.dtype, seed: int) -> list[dict]:
+    compared = compare(
+        case.net,
+        case.criterion,
+        case.x,
+        case.y,
+        optimizer=case.optimizer,
+        scheduler=case.scheduler,
+        clip=case.clip,
+        steps=case.steps,
+        seed=seed,
+        allow_vacuous=["*"],
+    )
+    frame = compared.frame
+    return [_result(case.subject, case.name, dtype, frame, frame.used, compared)]
 
 
 def coverage(seed: int) -> list[dict]:

@@ -23,7 +23,8 @@ STUDIED = [
     if line.startswith(("handgrad homework", "handgrad results"))
 ]
 TIMED = [command for command in BENCH if "--steps" in command or "--advise" in command]
-COMMANDS = [command for command in BENCH if command not in TIMED]
+SHARED = [command for command in BENCH if "--processes" in command]
+COMMANDS = [command for command in BENCH if command not in (*TIMED, *SHARED)]
 
 
 def test_there_is_something_to_paste():
@@ -31,6 +32,7 @@ def test_there_is_something_to_paste():
     assert len(COMMANDS) == 2
     assert len(TIMED) == 5
     assert len(STUDIED) == 9
+    assert len(SHARED) == 1
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,21 @@ def test_commands_that_time_are_understood(command, monkeypatch):
     called = []
     for name in ("steps", "advise"):
         monkeypatch.setattr(steps_command, name, lambda *args: called.append(args) or 0)
+    with pytest.raises(SystemExit) as exited:
+        main(command)
+    assert exited.value.code == 0
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("command", SHARED, ids=" ".join)
+def test_commands_that_start_processes_are_understood(command, monkeypatch, tmp_path):
+    """What these do has tests of its own."""
+    monkeypatch.chdir(tmp_path)
+    called = []
+    monkeypatch.setattr("benchmarks.data.load", lambda name, root: name)
+    monkeypatch.setattr(
+        "benchmarks.distributed.launch.launch", lambda *args: called.append(args) or 0
+    )
     with pytest.raises(SystemExit) as exited:
         main(command)
     assert exited.value.code == 0

@@ -9,33 +9,35 @@ from benchmarks.results import provenance, write_csv
 from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
 from benchmarks.trust import checkers, report
-from benchmarks.trust.examine import PIECE, Finding, examine, examine_all
+from benchmarks.trust.examine import Finding, examine, examine_all
 from benchmarks.trust.networks import network
 
 SHOWN = 20  # offenders
 
 
-def trust(seed: int, networks: int, workers: int, out: Path, as_json: bool, as_csv: bool) -> int:
+def trust(seed: int, networks: int, processes: int, out: Path, as_json: bool, as_csv: bool) -> int:
     """Examine networks 0 … networks − 1 and report; returns the exit status.
 
-    Raises OSError (before anything is examined) where `out` cannot be written to."""
+    processes: that share the networks; the findings are those of one, but for the times.
+    Raises OSError (before anything is examined) where `out` cannot be written to,
+    `sharing.WorkerDied` where a process ends."""
     log = Run(out, "trust")
     findings: list[Finding] = []
     status = 0
     try:
-        with working("examining", total=-(-networks // PIECE)) as progress:
-            for piece in examine_all(seed, networks, workers, progress):
-                findings += piece
+        with working("examining", total=networks) as progress:
+            for examined in examine_all(seed, networks, processes, progress):
+                findings += examined
     except KeyboardInterrupt:
         status = 130
     if not findings:
         return status
     frame = pd.DataFrame(findings)
-    examined = frame.number.nunique()
+    count = frame.number.nunique()
     rows = report.counts(frame)
-    given = {"networks": examined, "seed": seed, **provenance()}
+    given = {"networks": count, "seed": seed, **provenance()}
     if not print_records([row | given for row in rows], as_json, as_csv):
-        console.print(report.counts_table(rows, f"{examined} random networks, seed {seed}"))
+        console.print(report.counts_table(rows, f"{count} random networks, seed {seed}"))
         console.print(report.footnote(frame))
     path = log.path("", ".csv")
     write_csv(path, [row | given for row in rows])

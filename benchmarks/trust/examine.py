@@ -1,10 +1,7 @@
 """Every checker on one network after another: as it is, and with each error planted in it."""
 
 import functools
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -12,6 +9,7 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
+from benchmarks.sharing import shared
 from benchmarks.trust import checkers
 from benchmarks.trust.checkers import Verdict
 from benchmarks.trust.networks import Network, exact_step, network
@@ -22,8 +20,6 @@ CORRECT, DEAD = "correct", "zero on both"
 # Every so manyth network: gradcheck, which is slow, gets it; the errors that are found always or
 # never are planted in it; it runs with two threads.
 GRADCHECKED, OFTEN, THREADED = 20, 25, 20
-PIECE = 20
-WAITING = "OMP_WAIT_POLICY"
 
 
 class Finding(NamedTuple):
@@ -109,53 +105,16 @@ def _examine(seed: int, number: int, given: Network, every: bool) -> Iterator[Fi
 
 
 def examine_all(
-    seed: int, networks: int, workers: int, progress: Callable[[str], object]
+    seed: int, networks: int, processes: int, progress: Callable[[str], object]
 ) -> Iterator[list[Finding]]:
-    """The findings on the networks 0 … networks − 1, piece by piece, in no order."""
-    done = 0
+    """The findings on network 0, 1, … networks − 1, which do not depend on how many processes
+    share them, but for the times. Raises `sharing.WorkerDied`, naming the network."""
     progress(f"0 of {networks}")
-    for examined in _by(workers, seed, pieces(list(range(networks)))):
+    work = functools.partial(examine, seed)
+    found = shared(work, range(networks), processes, lambda number: f"network {number}")
+    for done, examined in enumerate(found, 1):
         yield examined
-        done += len({finding.number for finding in examined})
         progress(f"{done} of {networks}")
-
-
-def pieces(numbers: list[int]) -> list[list[int]]:
-    """What a process is given at a time."""
-    return [numbers[k : k + PIECE] for k in range(0, len(numbers), PIECE)]
-
-
-def _by(workers: int, seed: int, given: list[list[int]]) -> Iterator[list[Finding]]:
-    if workers == 1:
-        yield from (_examine_some(seed, piece) for piece in given)
-        return
-    # Not forked: torch's threads do not survive that.
-    context = multiprocessing.get_context("spawn")
-    with _patient(), ProcessPoolExecutor(workers, mp_context=context) as pool:
-        running = [pool.submit(_examine_some, seed, piece) for piece in given]
-        try:
-            for future in as_completed(running):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _patient() -> Iterator[None]:
-    """Processes started here have threads that sleep while they wait. Others are at it all the
-    time, and keep the threads of another process, which they wait for, from running."""
-    before = os.environ.get(WAITING)
-    os.environ[WAITING] = "PASSIVE"
-    try:
-        yield
-    finally:
-        del os.environ[WAITING]
-        if before is not None:
-            os.environ[WAITING] = before
-
-
-def _examine_some(seed: int, numbers: list[int]) -> list[Finding]:
-    return [finding for number in numbers for finding in examine(seed, number)]
 
 
 @contextmanager
