@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from manual.arrays import as_array, can_be_read, take
 from manual.checks import DtypeError, InputError, check_array, whole_number
 from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
@@ -45,6 +46,7 @@ class _ClassLoss(Criterion):
 
     label_smoothing = 0.0
     _range = np.arange(0)
+    _all_count = True  # by the last target that could be looked at
 
     def __init__(
         self,
@@ -83,20 +85,24 @@ class _ClassLoss(Criterion):
                 f"{name}: a prediction of shape {shape} needs class indices (integers) "
                 f"of shape {expected}, got {y.dtype} of shape {y.shape}"
             )
+        if not can_be_read(y):  # a CUDA graph: its targets must be like those before it
+            return self._all_count
         # As unsigned numbers those below 0 are large.
-        if np.maximum.reduce(y.view(UNSIGNED[y.itemsize]), axis=None, initial=0) < classes:
-            return not 0 <= self.ignore_index < classes
+        if y.size == 0 or y.view(UNSIGNED[y.itemsize]).max() < classes:
+            self._all_count = not 0 <= self.ignore_index < classes
+            return self._all_count
         outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
         if outside.any():
             n = tuple(int(i) for i in np.argwhere(outside)[0])
             raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
+        self._all_count = False
         return False
 
     def _from_indices(self, shape: tuple[int, ...], z: np.ndarray, y: np.ndarray) -> _Target:
         """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored. shape: of the
         prediction; z: the same as (C, M)."""
         classes, positions = z.shape
-        number, epsilon = z.dtype.type, self.label_smoothing
+        epsilon = self.label_smoothing
         all_count = self._check_indices(shape, y, classes)
         at = self.new_empty((positions,), np.intp)
         np.copyto(at, y.reshape(positions))
@@ -106,14 +112,14 @@ class _ClassLoss(Criterion):
             at *= counts
             present = w = counts.astype(z.dtype)
         if self.weight is not None:
-            w = self.weight.take(at, out=self.new_empty(at.shape, z.dtype), mode="clip")
+            w = take(self.weight, at, self.new_empty(at.shape, z.dtype))
             if present is not None:
                 w *= present
         divisor = 1
         if self.reduction == "mean":
             divisor = positions if all_count else np.count_nonzero(counts)
             divisor = divisor if self.weight is None else w.sum()
-            if divisor == 0:
+            if can_be_read(z) and divisor == 0:
                 raise ValueError(
                     f"{type(self).__name__}: no target counts (all are ignore_index or of "
                     "weight 0); the mean over nothing is undefined"
@@ -121,7 +127,7 @@ class _ClassLoss(Criterion):
         at *= positions  # (y_m, m) has the place M y_m + m
         at += self._first_numbers(positions)
         if not epsilon:
-            return _Target(number(divisor), at=at, w=w)
+            return _Target(_number(divisor, z.dtype), at=at, w=w)
         t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
         t[...] = epsilon / classes
         if self.weight is not None:
@@ -132,17 +138,17 @@ class _ClassLoss(Criterion):
         own *= 1 - epsilon
         own += self._entries(t, at)
         t.reshape(-1)[at] = own
-        return _Target(number(divisor), t)
+        return _Target(_number(divisor, z.dtype), t)
 
     def _entries(self, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         """The entries of a (C, M) at these places: (M,)."""
         out = self.new_empty(at.shape, values.dtype)
-        return values.take(at, out=out, mode="clip")  # all are inside: no copy is made
+        return take(values, at, out)
 
     def _first_numbers(self, n: int) -> np.ndarray:
         """0 … n − 1"""
-        if self._range.size != n:
-            self._range = np.arange(n)
+        if self._range.size != n or type(self._range) is not self.array_type:
+            self._range = self._workspace.arange(n)
         return self._range
 
     def _loss(
@@ -166,6 +172,11 @@ class _ClassLoss(Criterion):
         """dL/dL_n over the divisor, (1,) or (M,). shape: of the prediction."""
         dlosses = self._dloss(dloss, _positions(shape), t.divisor.dtype) / t.divisor
         return dlosses.reshape(-1)
+
+
+def _number(divisor: int | np.floating | np.ndarray, dtype: np.dtype) -> np.floating | np.ndarray:
+    """In that dtype; one that was computed on a GPU stays there."""
+    return divisor.astype(dtype) if hasattr(divisor, "astype") else dtype.type(divisor)
 
 
 def _class_axis(shape: tuple[int, ...]) -> int:
@@ -193,7 +204,7 @@ class NLLLoss(_ClassLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         log_p, shape = self._classes_first(prediction), prediction.shape
-        t = self._from_indices(shape, log_p, np.asarray(target))
+        t = self._from_indices(shape, log_p, as_array(target))
         self.saved = t, log_p.shape, shape
         return self._loss(t, self._entries(log_p, t.at), shape)
 
@@ -248,7 +259,7 @@ class CrossEntropyLoss(_ClassLoss):
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
         z, shape = self._classes_first(prediction), prediction.shape
-        target = np.asarray(target)
+        target = as_array(target)
         if target.shape == shape:
             t = self._from_probabilities(target, z)
         else:

@@ -7,6 +7,7 @@ from types import GeneratorType
 
 import numpy as np
 
+from manual.arrays import number
 from manual.nn.parameter import Parameter
 
 
@@ -21,8 +22,8 @@ def clip_grad_norm_(
         g ← g · min(1, max_norm / (‖g‖ + 1e-6))        ‖g‖: the norm of all gradients as one vector
 
     norm_type: p of (Σ|gᵢ|ᵖ)^(1/p); inf for the largest |gᵢ|. Returns ‖g‖ from before, in the
-    gradients' dtype, right wherever that dtype can hold it (torch's squares overflow before). A
-    parameter whose grad is None does not count.
+    gradients' dtype (on the CPU), right wherever that dtype can hold it (torch's squares overflow
+    before). A parameter whose grad is None does not count.
 
     Raises RuntimeError, before anything is scaled, where the norm is not finite, if asked to
     (otherwise gradients become 0 or NaN, as in torch); ValueError for a max_norm or norm_type
@@ -39,7 +40,7 @@ def clip_grad_norm_(
         return np.float32(0)
     # A norm beyond the largest number is inf; inf · 0 is the NaN that torch gives.
     with np.errstate(over="ignore", invalid="ignore"):
-        norm = _norm(np.array([_norm(g, norm_type) for g in grads]), norm_type)
+        norm = _norm(np.array([number(_norm(g, norm_type)) for g in grads]), norm_type)
         if error_if_nonfinite and not np.isfinite(norm):
             raise RuntimeError(
                 f"clip_grad_norm_: the norm of order {norm_type:g} of the gradients is {norm}"
@@ -66,7 +67,7 @@ def _norm(x: np.ndarray, p: float) -> np.floating:
     """(Σ|xᵢ|ᵖ)^(1/p), as |x| / u with a unit u that keeps every power ≤ 1 and one of them 1."""
     x = np.abs(x)
     if p == 0 or x.size == 0:
-        return x.dtype.type(np.count_nonzero(x))
+        return x.dtype.type(number(np.count_nonzero(x)))
     unit = x.max() if p > 0 else x.min()
     if math.isinf(p) or unit == 0 or not np.isfinite(unit):
         return unit
