@@ -171,7 +171,10 @@ class _ClassLoss(Criterion):
     def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
         """dL/dL_n over the divisor, (1,) or (M,). shape: of the prediction."""
         dlosses = self._dloss(dloss, _positions(shape), t.divisor.dtype) / t.divisor
-        return dlosses.reshape(-1)
+        # NumPy multiplies by an array faster than by a number; on a GPU it would have to be moved.
+        return (
+            dlosses if isinstance(dlosses, np.generic) and self.elsewhere else dlosses.reshape(-1)
+        )
 
 
 def _number(divisor: int | np.floating | np.ndarray, dtype: np.dtype) -> np.floating | np.ndarray:

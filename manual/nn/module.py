@@ -188,8 +188,8 @@ class Module(Reuses):
         if dtype is not None and np.dtype(dtype) not in FLOATS:
             raise TypeError(f"dtype {dtype!r} is not float32, float64 or longdouble")
         if device is not None and module_of(device) is not np:
-            found = {dtype or a.dtype for a in (*self.parameters(), *self.buffers())}
-            if np.longdouble in found:
+            own = {np.dtype(dtype or a.dtype) for a in (*self.parameters(), *self.buffers())}
+            if np.dtype(np.longdouble) in own:
                 raise TypeError("a GPU has no longdouble: to(np.float64) or float32 first")
         for p in self.parameters():
             p.to(dtype, device)

@@ -76,6 +76,11 @@ class Reuses:
 
     array_type: type = np.ndarray
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they are not on the CPU."""
+        return self.array_type is not np.ndarray
+
     def follow(self, x: np.ndarray) -> None:
         """Take new arrays from where x is, on the CPU or the GPU. What is no array changes
         nothing."""

@@ -40,7 +40,7 @@ def clip_grad_norm_(
         return np.float32(0)
     # A norm beyond the largest number is inf; inf · 0 is the NaN that torch gives.
     with np.errstate(over="ignore", invalid="ignore"):
-        norm = _norm(np.array([number(_norm(g, norm_type)) for g in grads]), norm_type)
+        norm = _norm(np.array([_norm(g, norm_type) for g in grads]), norm_type)
         if error_if_nonfinite and not np.isfinite(norm):
             raise RuntimeError(
                 f"clip_grad_norm_: the norm of order {norm_type:g} of the gradients is {norm}"
@@ -68,11 +68,11 @@ def _norm(x: np.ndarray, p: float) -> np.floating:
     x = np.abs(x)
     if p == 0 or x.size == 0:
         return x.dtype.type(number(np.count_nonzero(x)))
-    unit = x.max() if p > 0 else x.min()
+    unit = number(x.max() if p > 0 else x.min())
     if math.isinf(p) or unit == 0 or not np.isfinite(unit):
         return unit
     x /= unit
-    return unit * (x**p).sum() ** (1 / p)
+    return unit * number((x**p).sum()) ** (1 / p)
 
 
 def _grads(parameters: Parameter | Iterable[Parameter]) -> list[np.ndarray]:
