@@ -68,7 +68,7 @@ class Flags:
         self.owndata = flags.owndata
 
 
-class ndarray:  # noqa: N801  CuPy's name
+class ndarray:
     __module__ = "cupy"
     __hash__ = None
 
@@ -162,7 +162,7 @@ class ndarray:  # noqa: N801  CuPy's name
         self[...] = value
 
     @property
-    def T(self):  # noqa: N802
+    def T(self):
         return self._view(self._a.T)
 
     def swapaxes(self, a, b):
