@@ -1,5 +1,5 @@
-"""A stand-in for CuPy, for machines without a GPU: what it computes NumPy computes, bit for bit, but
-it behaves as CuPy 14 does in what code for both must mind.
+"""A stand-in for CuPy, for machines without a GPU: what it computes NumPy computes, bit for bit,
+but it behaves as CuPy 14 does in what code for both must mind.
 
 - Its arrays do not mix with NumPy's (TypeError), and are not converted to them unasked.
 - Sums and single elements stay arrays of rank 0.

@@ -169,12 +169,12 @@ class _ClassLoss(Criterion):
         return losses.reshape(_positions(shape))
 
     def _dlosses(self, dloss: np.ndarray | None, shape: tuple, t: _Target) -> np.ndarray:
-        """dL/dL_n over the divisor, (1,) or (M,). shape: of the prediction."""
+        """dL/dL_n over the divisor, (1,) (on a GPU a number) or (M,). shape: of the prediction."""
         dlosses = self._dloss(dloss, _positions(shape), t.divisor.dtype) / t.divisor
         # NumPy multiplies by an array faster than by a number; on a GPU it would have to be moved.
-        return (
-            dlosses if isinstance(dlosses, np.generic) and self.elsewhere else dlosses.reshape(-1)
-        )
+        if self.elsewhere and isinstance(dlosses, np.generic):
+            return dlosses
+        return dlosses.reshape(-1)
 
 
 def _number(divisor: int | np.floating | np.ndarray, dtype: np.dtype) -> np.floating | np.ndarray:
