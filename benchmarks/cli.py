@@ -16,6 +16,7 @@ from benchmarks.options import (
     Dtype,
     Json,
     OptimizerName,
+    device_here,
     given,
     one_format,
     real,
@@ -48,6 +49,9 @@ def verify(
     covered: Annotated[
         bool, typer.Option("--list", help="What is covered and how often; nothing is run.")
     ] = False,
+    device: Annotated[
+        Device, typer.Option(help="Of both sides; cuda needs a GPU and CuPy.")
+    ] = Device.cpu,
     json: Json = False,
     csv: Csv = False,
 ) -> int:
@@ -70,15 +74,16 @@ def verify(
         if not print_records(rows, json, csv):
             console.print(show.coverage_table(rows, seed))
         return 0
+    device_here(device)
     # in networks this small, threads only wait for one another
     with threadpool_limits(1), working("proving") as progress:
-        results = list(run.verify(seed, progress, only or None))
+        results = list(run.verify(seed, progress, only or None, device.value))
     failed = [r for r in results if r["verdict"] != "ok"]
     records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
     if not print_records(records, json, csv):
         if not only or run.HOMEWORK in only:
-            console.print(show.homework_table())
-        console.print(show.results_table(results, seed))
+            console.print(show.homework_table(device.value))
+        console.print(show.results_table(results, seed, device.value))
     for result in results if verbose else failed:
         print(f"\n{result['case']}, {result['dtype']}", file=sys.stderr)
         print(run.detail_text(result), file=sys.stderr)
@@ -143,7 +148,6 @@ TRAINING = frozenset(
         "checkpoint",
         "dataset",
         "data_root",
-        "device",
         "epochs",
         "lr",
         "momentum",
@@ -199,7 +203,7 @@ def bench(
     epochs: Annotated[int, typer.Option(**whole(1))] = 5,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
     device: Annotated[
-        Device, typer.Option(help="Torch's side; manual runs on the CPU.")
+        Device, typer.Option(help="Of both sides; cuda needs a GPU and CuPy.")
     ] = Device.cpu,
     threads: Annotated[
         list[int],
@@ -249,7 +253,7 @@ def bench(
         for name, values in (("batch_size", batch_size), ("threads", threads)):
             refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
     if advise:
-        refuse(chosen & {"out"}, "has no meaning with --advise")
+        refuse(chosen & {"out", "device"}, "has no meaning with --advise")
     if resume and checkpoint is None:
         raise typer.BadParameter("--resume goes on from a --checkpoint: give its path")
     if steps:
@@ -260,13 +264,12 @@ def bench(
                 known = ", ".join(map(repr, MAKERS))
                 raise typer.BadParameter(f"--only: expected one of {known}, got {name!r}")
 
-    import torch
-
     from benchmarks import bench as run
     from benchmarks.data import load
     from benchmarks.mnist import Settings
 
     threads_here(max(threads))
+    device_here(device)
     if steps or advise:
         from benchmarks.steps import command, sweep
         from benchmarks.steps.problem import Problem
@@ -282,8 +285,6 @@ def bench(
         else:
             points = sweep.default_points(threads, seed, quick)
         return command.steps(points, only or list(MAKERS), quick, out, json, csv)
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise typer.BadParameter("--device cuda: torch sees no GPU on this machine; expected cpu")
     settings = Settings(
         hidden=tuple(hidden),
         activation=activation.value,

@@ -69,6 +69,17 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def device_here(device: Device) -> None:
+    """Refuse a GPU that cannot be used, with what is missing. Both sides must be able to use it."""
+    from compare.device import require
+    from manual.arrays import DeviceError
+
+    try:
+        require(device.value)
+    except DeviceError as error:
+        raise typer.BadParameter(f"--device {device.value}: {error}") from None
+
+
 def one_format(json: bool, csv: bool) -> None:
     """Refuse two formats at once."""
     if json and csv:

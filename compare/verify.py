@@ -19,19 +19,22 @@ def verify(
     seed: int,
     progress: Callable[[str], object] = lambda name: None,
     only: Collection[str] | None = None,
+    device: str = "cpu",
 ) -> Iterator[dict]:
     """Prove case after case; one result each: subject (a public name of manual, or "homework"),
     case, dtype, tensors, failed, vacuous (how many could not have failed in this case), used
     (largest share of the allowance), worst (the name of that tensor), verdict, and detail (the
-    whole verdict). only: these subjects alone."""
+    whole verdict). only: these subjects alone. device: "cpu", or "cuda" for both sides."""
     for dtype in DTYPES:
         for name in homework.PROBLEMS if only is None or HOMEWORK in only else ():
             progress(f"homework ({name})")
-            frame = homework.check(name, dtype)
+            frame = homework.check(name, dtype, device)
             used = np.maximum(frame.manual_error, frame.torch_error) / frame.allowed
             yield _result(HOMEWORK, f"({name}), exact", dtype, frame, used, frame)
             net, criterion, optimizer, x, y = homework.problem(name, dtype)
-            compared = compare(net, criterion, x, y, optimizer=optimizer, allow_vacuous=["d_x"])
+            compared = compare(
+                net, criterion, x, y, optimizer=optimizer, device=device, allow_vacuous=["d_x"]
+            )
             yield _result(
                 HOMEWORK, f"({name})", dtype, compared.frame, compared.frame.used, compared
             )
@@ -49,6 +52,7 @@ def verify(
                 scheduler=case.scheduler,
                 clip=case.clip,
                 steps=case.steps,
+                device=device,
                 seed=seed,
                 allow_vacuous=["*"],
             )

@@ -373,6 +373,10 @@ def count_nonzero(a, axis=None):
     return wrapped(recorded(lambda out: stored(out, np.count_nonzero(a._a, axis))))
 
 
+def flip(a, axis=None):
+    return wrapped(recorded(lambda out: stored(out, np.flip(a._a, axis))))
+
+
 def ndim(a):
     return np.ndim(a._a)
 
@@ -381,7 +385,7 @@ FUNCTIONS = {
     function.__name__: function
     for function in (
         *(empty, ones, zeros, arange, asarray, zeros_like, concatenate, dot, copyto, putmask, clip),
-        *(argwhere, count_nonzero, ndim),
+        *(argwhere, count_nonzero, flip, ndim),
     )
 }
 METHODS = {
@@ -460,18 +464,39 @@ def make() -> ModuleType:
     return module
 
 
+class ComputeTypes(ModuleType):
+    """cupy._core._routines_linalg, as far as it is about how to multiply."""
+
+    COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_PEDANTIC, COMPUTE_TYPE_TF32 = 1, 2, 7
+
+    def __init__(self):
+        super().__init__("cupy._core._routines_linalg")
+        self.float32 = self.COMPUTE_TYPE_DEFAULT
+
+    def get_compute_type(self, dtype):
+        assert dtype == "f"
+        return self.float32
+
+    def set_compute_type(self, dtype, compute_type):
+        assert dtype == "f"
+        self.float32 = compute_type
+
+
 @contextmanager
 def standing_in():
     """`import cupy` gives the stand-in meanwhile."""
-    before = sys.modules.get("cupy")
     counts.reads = counts.copies = 0
-    module = sys.modules["cupy"] = make()
+    module, linalg = make(), ComputeTypes()
+    names = {"cupy": module, linalg.__name__: linalg, "cupyx": ModuleType("cupyx")}
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules.update(names)
     try:
         yield module
     finally:
-        del sys.modules["cupy"]
-        if before is not None:
-            sys.modules["cupy"] = before
+        for name, own in before.items():
+            del sys.modules[name]
+            if own is not None:
+                sys.modules[name] = own
 
 
 def there(x):

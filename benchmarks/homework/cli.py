@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.options import Csv, Dtype, Json, one_format, threads_here, whole
+from benchmarks.options import (
+    Csv,
+    Device,
+    Dtype,
+    Json,
+    device_here,
+    one_format,
+    threads_here,
+    whole,
+)
 
 
 def homework(
@@ -30,6 +39,9 @@ def homework(
         int, typer.Option(help="At most; without early stopping all of them.", **whole(1))
     ] = 40,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float64,
+    device: Annotated[
+        Device, typer.Option(help="Of both sides; cuda needs a GPU and CuPy.")
+    ] = Device.cpu,
     threads: Annotated[int, typer.Option(help="On both sides.", **whole(1))] = 1,
     html: Annotated[
         Path | None, typer.Option(metavar="PAGE", help="Table and pictures on one HTML page.")
@@ -57,6 +69,14 @@ def homework(
     from benchmarks.homework import command, study
 
     threads_here(threads)
-    settings = replace(study.SETTINGS, epochs=epochs, dtype=dtype.value, threads=threads, seed=seed)
+    device_here(device)
+    settings = replace(
+        study.SETTINGS,
+        epochs=epochs,
+        dtype=dtype.value,
+        device=device.value,
+        threads=threads,
+        seed=seed,
+    )
     asked = command.Study(settings, load(dataset, data_root), digits, seeds)
     return command.homework(asked, out, html, json, csv)

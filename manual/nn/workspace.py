@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from sys import getrefcount
+from types import ModuleType
 
 import numpy as np
 
@@ -21,9 +22,13 @@ class Workspace:
     """
 
     def __init__(self, device: str = "cpu") -> None:
-        self.device, self._module = device, module_of(device)
+        self.device = device
         self._kept: dict[tuple[tuple[int, ...], np.dtype | type], list[np.ndarray]] = {}
         self._ones: dict[tuple[int, np.dtype], np.ndarray] = {}
+
+    @property
+    def _module(self) -> ModuleType:
+        return module_of(self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """An array with any values, in C order."""
@@ -45,7 +50,7 @@ class Workspace:
         if ones is None:
             _forget_oldest(self._ones)
             ones = self._ones[n, dtype] = self._module.ones(n, dtype)
-            if self._module is np:  # CuPy knows no such flag
+            if self.device == "cpu":  # CuPy knows no such flag
                 ones.flags.writeable = False
         return ones
 
