@@ -254,14 +254,16 @@ def bench(
             refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
     if advise:
         refuse(chosen & {"out", "device"}, "has no meaning with --advise")
+    if steps and device is Device.cuda and max(threads) > 1:
+        raise typer.BadParameter("--threads means nothing with --steps on a GPU")
     if resume and checkpoint is None:
         raise typer.BadParameter("--resume goes on from a --checkpoint: give its path")
     if steps:
-        from benchmarks.steps.contestant import MAKERS
+        from benchmarks.steps.contestant import makers
 
         for name in only or ():
-            if name not in MAKERS:
-                known = ", ".join(map(repr, MAKERS))
+            if name not in makers(device.value):
+                known = ", ".join(map(repr, makers(device.value)))
                 raise typer.BadParameter(f"--only: expected one of {known}, got {name!r}")
 
     from benchmarks import bench as run
@@ -275,7 +277,9 @@ def bench(
         from benchmarks.steps.problem import Problem
 
         widths = 784, *hidden, 10
-        problem = Problem(widths, activation.value, dtype=dtype.value, seed=seed)
+        problem = Problem(
+            widths, activation.value, dtype=dtype.value, seed=seed, device=device.value
+        )
         if advise:
             problem = replace(problem, batch=batch_size[0])
             return command.advise(problem, threads[0], json, csv)
@@ -283,8 +287,9 @@ def bench(
             batches = batch_size if "batch_size" in chosen else []
             points = sweep.points_of(problem, batches, threads, quick)
         else:
-            points = sweep.default_points(threads, seed, quick)
-        return command.steps(points, only or list(MAKERS), quick, out, json, csv)
+            points = sweep.default_points(threads, seed, quick, device.value)
+        names = only or list(makers(device.value))
+        return command.steps(points, names, quick, out, json, csv)
     settings = Settings(
         hidden=tuple(hidden),
         activation=activation.value,

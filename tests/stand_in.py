@@ -85,7 +85,7 @@ class ndarray:
         return called(ufunc, *inputs, **kwargs)
 
     def __array_function__(self, func, types, args, kwargs):
-        own = FUNCTIONS.get(func.__name__)
+        own = getattr(sys.modules.get("cupy", SimpleNamespace(**FUNCTIONS)), func.__name__, None)
         if own is None or not all(issubclass(t, ndarray | np.ndarray) for t in types):
             return NotImplemented
         return own(*args, **kwargs)
@@ -215,6 +215,7 @@ class ndarray:
         return method("any", self, out, axis=axis, keepdims=keepdims)
 
     flags = property(lambda self: Flags(self._a.flags))
+    data = property(lambda self: SimpleNamespace(ptr=self._a.ctypes.data))
     shape = property(lambda self: self._a.shape)
     dtype = property(lambda self: self._a.dtype)
     ndim = property(lambda self: self._a.ndim)
@@ -333,10 +334,13 @@ def concatenate(tup, axis=0):
 
 
 def dot(a, b, out=None):
-    if graph is not None:
-        raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
     if not (isinstance(a, ndarray) and isinstance(b, ndarray)):
         raise TypeError("Argument has incorrect type (expected cupy.ndarray)")
+    if a.ndim == b.ndim == 1:  # no matter for cuBLAS
+        own = a._a, b._a
+        return wrapped(recorded(lambda out: stored(out, np.dot(*own))))
+    if graph is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
     if out is not None and (out.dtype != a.dtype or not out.flags.c_contiguous):
         raise ValueError("Output array must be C-contiguous and of the operands' dtype")
     found = np.dot(a._a, b._a, out=None if out is None else out._a)
@@ -409,7 +413,7 @@ class Graph:
 
 class Stream:
     def __init__(self, non_blocking=False):
-        self.capturing = False
+        self.capturing, self.ptr = False, 1
 
     def __enter__(self):
         streams.append(self)
@@ -459,6 +463,7 @@ def make() -> ModuleType:
         Stream=Stream,
         MemoryPool=MemoryPool,
         using_allocator=using_allocator,
+        runtime=SimpleNamespace(deviceSynchronize=streams[0].synchronize),
         counts=counts,
     )
     return module

@@ -56,6 +56,7 @@ def test_a_graph_computes_when_it_is_launched():
     with standing_in() as cupy:
         stream = cupy.cuda.Stream(non_blocking=True)
         x, total = there(np.arange(3.0)), there(np.zeros(()))
+        matrix = there(np.ones((3, 2)))
         with stream:
             stream.begin_capture()
             y = x * 2
@@ -66,7 +67,7 @@ def test_a_graph_computes_when_it_is_launched():
             with pytest.raises(RuntimeError, match="H2D"):
                 asarray(np.ones(2))
             with pytest.raises(NotImplementedError, match="cuBLAS"):
-                np.dot(x, x)
+                np.dot(x, matrix)
             graph = stream.end_capture()
         assert float(total) == 0
         graph.launch()
