@@ -14,7 +14,7 @@ import numpy as np
 
 NO, YES = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
 PEDANTIC = 2  # CUBLAS_PEDANTIC_MATH: float32 in every phase, no TF32
-WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends from Hopper on
+WORKSPACE = 32 << 20  # bytes: the most that cuBLAS's documentation recommends
 REAL = {"f": ctypes.c_float, "d": ctypes.c_double}
 
 
