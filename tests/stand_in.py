@@ -85,7 +85,10 @@ class ndarray:
         return called(ufunc, *inputs, **kwargs)
 
     def __array_function__(self, func, types, args, kwargs):
-        own = getattr(sys.modules.get("cupy", SimpleNamespace(**FUNCTIONS)), func.__name__, None)
+        module = sys.modules.get("cupy")
+        if getattr(module, "ndarray", None) is not ndarray:  # nobody put the stand-in there
+            module = SimpleNamespace(**FUNCTIONS)
+        own = getattr(module, func.__name__, None)
         if own is None or not all(issubclass(t, ndarray | np.ndarray) for t in types):
             return NotImplemented
         return own(*args, **kwargs)

@@ -10,9 +10,10 @@ from manual.nn.workspace import Reuses
 class Criterion(Reuses):
     """What every loss has. `reduction`: "mean", "sum" or "none", as in torch.
 
-    forward(prediction, target) returns a NumPy scalar of the prediction's dtype ("none": an
-    array, one loss for each element or position). backward(dloss) returns dLoss/dprediction; dloss,
-    the gradient of what comes after, is 1 where the loss is a scalar and must be given for "none".
+    forward(prediction, target) returns a NumPy scalar of the prediction's dtype ("none": an array,
+    one loss for each element or position); of CuPy arrays an array of rank 0, so that nobody waits
+    for the GPU. backward(dloss) returns dLoss/dprediction; dloss, the gradient of what comes after,
+    is 1 where the loss is a scalar and must be given for "none".
     What was given to forward must not be changed in place before backward has run.
     """
 

@@ -55,12 +55,13 @@ class Module(Reuses):
         not where x is."""
         own = [value.data for value in vars(self).values() if isinstance(value, Parameter)]
         own += [getattr(self, name) for name in self._buffers if getattr(self, name) is not None]
-        if is_array(x) and any(array_module(a) is not array_module(x) for a in own):
-            kinds = (f"a {array_module(a).__name__} array" for a in (x, own[0]))
-            raise TypeError(
-                f"{type(self).__name__}: x is {next(kinds)}, a parameter {next(kinds)}; "
-                "to('cuda') or to('cpu') moves a network"
-            )
+        for a in own if is_array(x) else ():
+            if array_module(a) is not array_module(x):
+                raise TypeError(
+                    f"{type(self).__name__}: x is a {array_module(x).__name__} array, "
+                    f"a parameter a {array_module(a).__name__} array; "
+                    "to('cuda') or to('cpu') moves a network"
+                )
         super().follow(x)
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from manual.arrays import array_module, device_of, module_of
+from manual.arrays import array_module, device_of, is_array, module_of
 
 SHAPES, COPIES = 12, 16  # of how many shapes arrays are kept, and how many of one shape
 
@@ -90,7 +90,7 @@ class Reuses:
         """Take new arrays from where x is, on the CPU or the GPU. What is no array changes
         nothing."""
         array_type = array_module(x).ndarray
-        if array_type is not self.array_type:
+        if is_array(x) and array_type is not self.array_type:
             for name in ("new_empty", "ones"):
                 vars(self).pop(name, None)
             self.array_type, self._workspace = array_type, Workspace(device_of(x))
