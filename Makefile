@@ -6,6 +6,8 @@
 # make trust [PROCESSES=8]  counts false alarms and missed errors over 10,000 random networks (14
 #               minutes on 2 cores)
 # make scaling  measures what sharing a batch over processes costs (minutes)
+# make bench-gpu  on a machine with a GPU: runs the tests that need one, proves both sides on it, times
+#               single steps and trains MNIST there
 # make fuzz     tampers with 10,000 files of each kind that handgrad reads (minutes)
 # make mutants [ONLY=manual/nn/linear.py]  plants bugs, which compare must find, and then mistakes
 #               all over the code, which the tests must notice (hours the first time)
@@ -15,7 +17,7 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: all test fuzz trust mutants lint clean bench-steps scaling
+.PHONY: all test fuzz trust mutants lint clean bench-steps bench-gpu scaling
 all: .venv/installed
 	$(BIN)/handgrad verify
 	$(BIN)/handgrad bench
@@ -40,6 +42,13 @@ bench-steps: .venv/installed
 		OPENBLAS_CORETYPE=SkylakeX $(BIN)/handgrad bench --steps; fi
 	$(BIN)/python -m benchmarks.steps.epoch $(if $(DATA),--data-root $(DATA))
 	$(BIN)/handgrad bench --advise
+
+bench-gpu: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[gpu]'
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/handgrad verify --device cuda
+	$(BIN)/handgrad bench --steps --device cuda
+	$(BIN)/handgrad bench --device cuda $(if $(DATA),--dataset mnist --data-root $(DATA))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from benchmarks.show import console, print_records, working
 from benchmarks.steps.command import hint
 from benchmarks.steps.problem import Problem
 from benchmarks.tensor_file import TensorFileError
+from compare.device import described
 from compare.show import plain_table
 from manual.resuming import ResumeError
 
@@ -77,7 +78,7 @@ def bench(
             file=sys.stderr,
         )
         return 1
-    if status == 0:
+    if status == 0 and settings.device == "cpu":  # the hint is about the CPU's BLAS
         hint(_problem(settings, data), settings.threads)
     return status
 
@@ -142,7 +143,7 @@ def run_rows(rows: list[dict]) -> list[dict]:
 
 def epochs_table(rows: list[dict], settings: Settings) -> Table:
     """Two rows for each epoch, one a side."""
-    table = plain_table(f"{_title(rows[0])}\nmanual on cpu, torch on {settings.device}")
+    table = plain_table(f"{_title(rows[0])}\nboth on {described(settings.device)}")
     for column in ("epoch", "side"):
         table.add_column(column)
     for column in ("train loss", "train acc.", "test acc.", "seconds", "samples/s"):
@@ -176,7 +177,7 @@ def summary_table(rows: list[dict], settings: Settings) -> Table:
     for side, own in frame.groupby("side"):
         table.add_row(
             f"[{STYLES[side]}]{side}[/]",
-            "cpu" if side == "manual" else settings.device,
+            settings.device,
             f"{own.test_accuracy.iloc[-1]:.2%}",
             f"{own.test_loss.iloc[-1]:.5f}",
             f"{own.seconds.median():.3f}",

@@ -18,6 +18,8 @@ from benchmarks.options import (
     OptimizerName,
     Processes,
     Resume,
+    complain,
+    device_here,
     given,
     one_format,
     real,
@@ -53,6 +55,9 @@ def verify(
         bool, typer.Option("--list", help="What is covered and how often; nothing is run.")
     ] = False,
     processes: Processes = None,
+    device: Annotated[
+        Device, typer.Option(help="Of both sides; cuda needs a GPU and CuPy.")
+    ] = Device.cpu,
     json: Json = False,
     csv: Csv = False,
 ) -> int:
@@ -76,15 +81,16 @@ def verify(
         if not print_records(rows, json, csv):
             console.print(show.coverage_table(rows, seed))
         return 0
+    device_here(device)
     # in networks this small, threads only wait for one another
     with threadpool_limits(1), working("proving") as progress:
-        results = list(proofs.verify(seed, progress, only or None, processes or 1))
+        results = list(proofs.verify(seed, progress, only or None, processes or 1, device.value))
     failed = [r for r in results if r["verdict"] != "ok"]
     records = [{k: v for k, v in r.items() if k != "detail"} for r in results]
     if not print_records(records, json, csv):
         if not only or run.HOMEWORK in only:
-            console.print(show.homework_table())
-        console.print(show.results_table(results, seed))
+            console.print(show.homework_table(device.value))
+        console.print(show.results_table(results, seed, device.value))
     for result in results if verbose else failed:
         print(f"\n{result['case']}, {result['dtype']}", file=sys.stderr)
         print(run.detail_text(result), file=sys.stderr)
@@ -115,32 +121,9 @@ def check(
     where a figure is wrong, or where the three do not agree; 2 for a sheet that cannot be read."""
     one_format(json, csv)
 
-    from benchmarks.show import console, print_records
-    from compare import worked
-    from compare.worked import show
+    from benchmarks.check import check as run
 
-    markings, unread, undecided = [], 0, 0
-    for path in sheets:
-        try:
-            markings.append(worked.mark(worked.read(path)))
-        except worked.DisagreementError as error:
-            print(f"not marked: {error}", file=sys.stderr)
-            undecided += 1
-        except (worked.SheetError, OSError) as error:
-            unread += _complain(str(error))
-    records = [row for marking in markings for row in marking.records]
-    if not print_records(records, json, csv):
-        for marking in markings:
-            console.print(show.table(marking))
-    for marking in markings:
-        print(show.line(marking), file=sys.stderr if json or csv else sys.stdout)
-    if html is not None and markings:
-        from compare.worked.page import write
-
-        write(markings, html)
-    if unread:
-        return 2
-    return 1 if undecided or not all(marking.passed for marking in markings) else 0
+    return run(sheets, html, json, csv)
 
 
 # Options of the training that mean nothing for single steps.
@@ -149,7 +132,6 @@ TRAINING = frozenset(
         "checkpoint",
         "dataset",
         "data_root",
-        "device",
         "epochs",
         "lr",
         "momentum",
@@ -206,7 +188,7 @@ def bench(
     epochs: Annotated[int, typer.Option(**whole(1))] = 5,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
     device: Annotated[
-        Device, typer.Option(help="Torch's side; manual runs on the CPU.")
+        Device, typer.Option(help="Of both sides; cuda needs a GPU and CuPy.")
     ] = Device.cpu,
     threads: Annotated[
         list[int],
@@ -265,17 +247,17 @@ def bench(
         for name, values in (("batch_size", batch_size), ("threads", threads)):
             refuse([name] * (len(values) > 1), "can be given more than once only with --steps")
     if advise:
-        refuse(chosen & {"out"}, "has no meaning with --advise")
+        refuse(chosen & {"out", "device"}, "has no meaning with --advise")
+    if steps and device is Device.cuda and max(threads) > 1:
+        raise typer.BadParameter("--threads means nothing with --steps on a GPU")
     resumes(resume, checkpoint)
     if steps:
-        from benchmarks.steps.contestant import MAKERS
+        from benchmarks.steps.contestant import makers
 
         for name in only or ():
-            if name not in MAKERS:
-                known = ", ".join(map(repr, MAKERS))
+            if name not in makers(device.value):
+                known = ", ".join(map(repr, makers(device.value)))
                 raise typer.BadParameter(f"--only: expected one of {known}, got {name!r}")
-
-    import torch
 
     from benchmarks import bench as run
     from benchmarks.data import load
@@ -283,12 +265,15 @@ def bench(
     from benchmarks.progress import held
 
     threads_here(max(threads))
+    device_here(device)
     if steps or advise:
         from benchmarks.steps import command, sweep
         from benchmarks.steps.problem import Problem
 
         widths = 784, *hidden, 10
-        problem = Problem(widths, activation.value, dtype=dtype.value, seed=seed)
+        problem = Problem(
+            widths, activation.value, dtype=dtype.value, seed=seed, device=device.value
+        )
         if advise:
             problem = replace(problem, batch=batch_size[0])
             return command.advise(problem, threads[0], json, csv)
@@ -296,10 +281,9 @@ def bench(
             batches = batch_size if "batch_size" in chosen else []
             points = sweep.points_of(problem, batches, threads, quick)
         else:
-            points = sweep.default_points(threads, seed, quick)
-        return command.steps(points, only or list(MAKERS), quick, out, json, csv)
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise typer.BadParameter("--device cuda: torch sees no GPU on this machine; expected cpu")
+            points = sweep.default_points(threads, seed, quick, device.value)
+        names = only or list(makers(device.value))
+        return command.steps(points, names, quick, out, json, csv)
     if processes or member:
         refuse(chosen & {"checkpoint", "resume"}, "does not go with --processes")
     settings = Settings(
@@ -370,27 +354,21 @@ def main(args: list[str] | None = None) -> None:
     try:
         status = app(args, standalone_mode=False)
     except typer.TyperException as error:
-        sys.exit(_complain(error.format_message().replace("Value error, ", "")))
+        sys.exit(complain(error.format_message().replace("Value error, ", "")))
     except (ValueError, OSError) as error:
         from benchmarks.data import DataError
         from benchmarks.tensor_file import TensorFileError
 
         if not isinstance(error, DataError | TensorFileError | OSError):
             raise
-        sys.exit(_complain(str(error)))
+        sys.exit(complain(str(error)))
     except WorkerDied as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        sys.exit(_complain(f"not enough memory: {error}"))
+        sys.exit(complain(f"not enough memory: {error}"))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     sys.exit(status or 0)
-
-
-def _complain(message: str) -> int:
-    if message:  # without any argument the help has said it all
-        print(f"handgrad: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2

@@ -17,6 +17,7 @@ import torch_ref.training
 from benchmarks.data import Dataset
 from benchmarks.results import provenance
 from compare import Comparison, compare
+from compare.device import true_float32
 from manual import nn, optim
 from torch_ref import twins
 
@@ -27,7 +28,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "identit
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained, and how. device: torch's side; manual runs on the CPU."""
+    """What is trained, and how. device: of both sides, "cpu" or "cuda"."""
 
     hidden: tuple[int, ...] = (128,)
     activation: str = "relu"
@@ -84,6 +85,16 @@ def prove(pair: Pair, data: Dataset, settings: Settings) -> Comparison:
     )
 
 
+def move(pair: Pair, device: str) -> None:
+    """Put manual's side there; torch's has been copied from it."""
+    pair.net.to(device=device)
+    pair.criterion.to(device)
+
+
+def gpu_name(device: str) -> str | None:
+    return None if device == "cpu" else torch.cuda.get_device_name()
+
+
 class Side(NamedTuple):
     """One side of the training. train(n): on to the end of epoch n; predict(x): logits;
     weights(): name → array."""
@@ -111,9 +122,10 @@ def train(
     """
     states = {} if states is None else states
     done = max((len(state["history"]) for state in states.values()), default=0)
-    with equal_threads(settings.threads):
+    with equal_threads(settings.threads), true_float32(settings.device):
         sides = _sides(pair, data, settings, states)
         origin = {"dataset": data.name, **asdict(settings)} | provenance()
+        origin["gpu"] = gpu_name(settings.device)
         origin["hidden"] = "-".join(map(str, settings.hidden))
         for epoch in range(done + 1, settings.epochs + 1):
             rows = {}
@@ -126,7 +138,6 @@ def train(
             apart = difference(*(side.weights() for side in sides))
             for side in sides:
                 rows[side.name] |= {"max_weight_difference": apart, **origin}
-            rows["manual"]["device"] = "cpu"
             yield [rows[side.name] for side in sides]
 
 
@@ -158,6 +169,7 @@ def _sides(
     pair: Pair, data: Dataset, settings: Settings, states: dict[str, dict[str, Any]]
 ) -> list[Side]:
     theirs = twins(*pair, device=settings.device)
+    move(pair, settings.device)
 
     def side(name: str, package: Any, net: Any, criterion: Any, optimizer: Any) -> Side:
         order = np.random.default_rng([settings.seed, 1])  # the same batches on both sides

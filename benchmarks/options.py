@@ -1,6 +1,7 @@
 """What several commands take on the command line, and what they refuse."""
 
 import math
+import sys
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
@@ -84,6 +85,17 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def device_here(device: Device) -> None:
+    """Refuse a GPU that cannot be used, with what is missing. Both sides must be able to use it."""
+    from compare.device import require
+    from manual.arrays import DeviceError
+
+    try:
+        require(device.value)
+    except DeviceError as error:
+        raise typer.BadParameter(f"--device {device.value}: {error}") from None
+
+
 def one_format(json: bool, csv: bool) -> None:
     """Refuse two formats at once."""
     if json and csv:
@@ -116,3 +128,10 @@ def threads_here(threads: int) -> None:
         raise typer.BadParameter(
             f"--threads must be at most {cores}, the cores here, got {threads}"
         )
+
+
+def complain(message: str) -> int:
+    """Say on stderr, in one line, what is wrong; the exit status for that."""
+    if message:  # without any argument the help has said it all
+        print(f"handgrad: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
+from compare.device import described
+
 
 def check_seed(where: str, seed: Any) -> None:
     """Raises TypeError or ValueError for what a Generator does not take."""
@@ -26,7 +28,7 @@ def context(seed: int | None, device: str) -> str:
     threads = [f"torch {torch.get_num_threads()}"]
     threads += [f"{pool['internal_api']} {pool['num_threads']}" for pool in blas]
     return (
-        f"seed {seed}, numpy {np.__version__}, torch {torch.__version__} on {device}, "
+        f"seed {seed}, numpy {np.__version__}, torch {torch.__version__} on {described(device)}, "
         f"python {platform.python_version()}, {platform.machine()}, "
         f"threads: {', '.join(threads)}\nreproduce: {_command()}"
     )

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from compare.device import true_float32
+from compare.sides import moved
 from compare.trace import Run, StepError, manual_step, torch_step
 from compare.worked import parse
 from compare.worked.decimals import floats
@@ -76,20 +78,22 @@ def _toml(digits: list) -> str:
     return json.dumps(digits).replace('"', "")
 
 
-def check(name: str, dtype: np.dtype) -> pd.DataFrame:
-    """Both sides against the exact values, a row for each tensor in causal order.
+def check(name: str, dtype: np.dtype, device: str = "cpu") -> pd.DataFrame:
+    """Both sides, on the device, against the exact values: a row for each tensor in causal order.
 
     Columns: name, stage, exact, manual, torch (nested lists), manual_error, torch_error
     (largest, absolute), allowed, verdict ("ok", "mismatch" or "missing").
     """
     net, criterion, optimizer, x, y = problem(name, dtype)
-    torch_side = Run(*twins(net, criterion, optimizer))
-    tensors = torch.from_numpy(x), torch.from_numpy(y)
-    theirs = torch_step(torch_side, *tensors)
-    try:
-        mine = manual_step(Run(net, criterion, optimizer), x, y)
-    except StepError as error:  # what it did not come to is missing
-        mine = error.rows
+    torch_side = Run(*twins(net, criterion, optimizer, device))
+    tensors = (torch.from_numpy(t).to(device) for t in (x, y))
+    own = moved(Run(net, criterion, optimizer), device)
+    with true_float32(device):
+        theirs = torch_step(torch_side, *tensors)
+        try:
+            mine = manual_step(own, x, y)
+        except StepError as error:  # what it did not come to is missing
+            mine = error.rows
     expected = exact(name)
     allowed = ALLOWED / np.finfo(np.float64).eps * float(np.finfo(dtype).eps)
     of_manual = {row.name: row.value for row in mine}

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from compare import homework
+from compare.device import described
 from compare.verify import DTYPES
 
 
@@ -16,10 +17,11 @@ def plain_table(title: str) -> Table:
     )
 
 
-def results_table(results: list[dict], seed: int) -> Table:
+def results_table(results: list[dict], seed: int, device: str = "cpu") -> Table:
     """A row for each subject: its cases together, both dtypes beside one another."""
     table = plain_table(
         f"manual against torch, seed {seed}: the largest share of what rounding allows"
+        + ("" if device == "cpu" else f"\n{described(device)}")
     )
     table.add_column(no_wrap=True)
     table.add_column("cases", justify="right")
@@ -65,7 +67,7 @@ def coverage_table(rows: list[dict], seed: int) -> Table:
     return table
 
 
-def homework_table() -> Table:
+def homework_table(device: str = "cpu") -> Table:
     """The loss, updated weights and biases of both problems, exact, and either side's error."""
     table = plain_table("the homework's updates, float64: exact, and how far each side is off")
     table.add_column()
@@ -74,7 +76,8 @@ def homework_table() -> Table:
         table.add_column(f"({name}) exact", justify="right", style="bold", no_wrap=True)
         table.add_column("manual", justify="right")
         table.add_column("torch", justify="right")
-        frames.append(homework.check(name, np.dtype(np.float64)).set_index("name"))
+        frame = homework.check(name, np.dtype(np.float64), device)
+        frames.append(frame.set_index("name"))
     places = {short: (f"updated.{key}", index) for short, (key, index) in homework.NAMES.items()}
     for short, (row_name, index) in (places | {"loss": ("loss", ())}).items():
         cells = [short]

@@ -8,6 +8,7 @@ import torch
 
 from compare.trace import LBFGS, Run, named_buffers, units
 from manual import nn
+from manual.arrays import host
 from torch_ref import modules, twin, twins
 
 
@@ -97,6 +98,22 @@ def torch_run(
     return Run(net, criterion, optimizer, scheduler, own.clip and twin(own.clip))
 
 
+def moved(own: Run, device: str) -> Run:
+    """manual's side itself, with all that it holds on that device.
+
+    Raises TypeError for a network or criterion that is none of manual.nn's kind and cannot be moved
+    to a GPU, DeviceError where CuPy or a GPU is missing."""
+    if device != own.device:
+        for what, part in (("network", own.net), ("criterion", own.criterion)):
+            if not isinstance(part, nn.Module | nn.Criterion):
+                raise TypeError(
+                    f"compare: device {device!r} needs a {what} that is a manual.nn module "
+                    f"or criterion, which can be moved there; got a {type(part).__name__}"
+                )
+            part.to(device=device)
+    return own._replace(device=device)
+
+
 def go_on(side: Run, own: Run) -> None:
     """Put torch's side where manual's stands."""
     stand(side.net, own.net)
@@ -112,7 +129,7 @@ def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None = None) ->
     lacks a buffer that manual has."""
     built.to(dtype)
     theirs = dict(built.named_parameters())
-    own = {name: np.asarray(p.data) for name, p in net.named_parameters()}
+    own = {name: np.asarray(host(p.data)) for name, p in net.named_parameters()}
     shapes = [
         {name: list(p.shape) for name, p in parameters.items()} for parameters in (own, theirs)
     ]
@@ -130,7 +147,7 @@ def stand(built: torch.nn.Module, net: Any, dtype: torch.dtype | None = None) ->
     own |= buffers
     with torch.no_grad():
         for name, value in own.items():
-            theirs[name].copy_(torch.tensor(np.asarray(value)))
+            theirs[name].copy_(torch.tensor(np.asarray(host(value))))
 
 
 def copy_values(target: Any, source: Any) -> None:

@@ -11,7 +11,7 @@ from compare import vacuity
 from compare.judge import COLUMNS, judge
 from compare.propagation import Bounds
 from compare.rounding import Rounding
-from compare.sides import copy_values, go_on, torch_run
+from compare.sides import copy_values, go_on, moved, torch_run
 from compare.testimony import Judged, Testimony
 from compare.tolerance import Tolerance
 from compare.trace import (
@@ -49,13 +49,15 @@ class Sides:
                     f"compare: x is {dtype}, but the network's {name!r} is {p.data.dtype}: "
                     f"expected dtype {p.data.dtype}"
                 )
-        self.own, self.layers, self.device = own, copy.deepcopy(own), device
+        self.device = device
         self.theirs = torch_run(own, given, device, getattr(torch, dtype.name))
         self.exact = torch_run(own, given, "cpu", torch.float64)
         self.rounding = Rounding.of(dtype)
         self.tolerance = Tolerance(self.exact, self.rounding)
         self.bounds = Bounds(self.exact, dtype)
         self.testimony = Testimony(own, dtype, seed, oracle)
+        self.own = moved(own, device)
+        self.layers = copy.deepcopy(self.own)
         self.steps, self.reasons = 0, {}
         self.units = {unit.y: unit for unit in units(self.layers.net)}
         self.whole = True  # nothing failed yet that would show again end to end
@@ -73,7 +75,7 @@ class Sides:
         """The rows of the next step, and what manual raised: nobody can go on from there."""
         self.steps += 1
         theirs = self._torch_step(x, y, draw)
-        before = copy.deepcopy(self.layers)
+        before = moved(copy.deepcopy(self.layers), "cpu")
         mine, raised = layerwise_step(self.layers, x.copy(), y.copy(), theirs, draw)
         exact_y = y.astype(np.float64 if y.dtype.kind == "f" else np.int64)
         allowed = self.tolerance.step(theirs, exact_y, draw)

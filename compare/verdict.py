@@ -8,11 +8,13 @@ import torch
 
 from compare.comparison import Comparison, EquivalenceError
 from compare.context import check_seed, context
+from compare.device import require, true_float32
 from compare.judge import frame
 from compare.sides import manual_run
 from compare.step import Sides
 from compare.trace import LBFGS
 from compare.vacuity import check_patterns
+from manual.arrays import device_of
 
 
 def compare(
@@ -46,9 +48,10 @@ def compare(
     x, y: as the network and the criterion take them. Without optimizer: one forward and backward.
     scheduler: of that optimizer; takes a step after each of its steps.
     clip: a functools.partial of clip_grad_norm_ or clip_grad_value_, between backward and update.
-    device: torch's side. seed: the one that made this case, for the message; it also draws the
-        cotangent of a loss with reduction "none" and the entries the oracle is asked about (seed 0
-        where it is None).
+    device: "cpu", or "cuda": both sides on the GPU (manual on CuPy arrays), with products of
+        float32 in true float32 (no TF32). What is allowed is derived on the CPU all the same.
+    seed: the one that made this case, for the message; it also draws the cotangent of a loss with
+        reduction "none" and the entries the oracle is asked about (seed 0 where it is None).
     twin: the torch module to compare with, with parameters of the same names and shapes; it gets
         manual's values and modes (training or not). Where it is a torch.nn.Sequential as manual's,
         it is judged part by part.
@@ -63,7 +66,8 @@ def compare(
     Names, shapes and dtypes are compared before values, nothing broadcasts, and a value that is
     not finite on either side fails.
 
-    Raises ValueError or TypeError for arguments that do not go together.
+    Raises ValueError or TypeError for arguments that do not go together, DeviceError where CuPy or
+    a GPU is missing.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"compare: steps must be a whole number >= 1, got {steps!r}")
@@ -80,9 +84,15 @@ def compare(
     if twin is not None and not isinstance(twin, torch.nn.Module):
         raise TypeError(f"compare: twin must be a torch.nn.Module, got {type(twin).__name__}")
     check_patterns("compare", allow_vacuous)
+    require(device)
     rows, raised = [], []
     # Without warnings: a value that is not finite is a verdict here.
-    with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="ignore"):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        np.errstate(all="ignore"),
+        true_float32(device),
+    ):
         own, given = manual_run(net, twin, criterion, optimizer, scheduler, clip)
         sides = Sides(own, given, x.dtype, device, seed or 0, oracle)
         for step in range(1, steps + 1):
@@ -140,8 +150,9 @@ def _check_kinds(net: Any, criterion: Any, optimizer: Any, seed: Any) -> None:
 
 def _array(name: str, value: Any) -> np.ndarray:
     """A copy."""
-    if isinstance(value, torch.Tensor):
-        raise TypeError(f"compare: {name} must be an ndarray, got a torch.Tensor")
+    if isinstance(value, torch.Tensor) or device_of(value) == "cuda":
+        kind = "torch.Tensor" if isinstance(value, torch.Tensor) else "CuPy array"
+        raise TypeError(f"compare: {name} must be an ndarray, got a {kind}")
     found = np.array(value)
     if found.dtype.kind not in "biuf":
         raise TypeError(f"compare: {name} must be an array of numbers, got {found.dtype}")

@@ -32,39 +32,44 @@ def verify(
     seed: int,
     progress: Callable[[str], object] = lambda name: None,
     only: Collection[str] | None = None,
+    device: str = "cpu",
 ) -> Iterator[dict]:
     """Prove case after case; one result each: subject (a public name of manual, or "homework"),
     case, dtype, tensors, failed, vacuous (how many could not have failed in this case), used
     (largest share of the allowance), worst (the name of that tensor), verdict, and detail (the
-    whole verdict). only: these subjects alone."""
-    for job in jobs(seed, only):
+    whole verdict). only: these subjects alone. device: "cpu", or "cuda" for both sides."""
+    for job in jobs(seed, only, device):
         progress(job.name if job.subject == HOMEWORK else job.subject)
         yield from job.prove()
 
 
-def jobs(seed: int, only: Collection[str] | None = None) -> Iterator[Job]:
+def jobs(seed: int, only: Collection[str] | None = None, device: str = "cpu") -> Iterator[Job]:
     """What `verify` proves, in its order. A case is drawn when its turn comes."""
     for dtype in DTYPES:
         for name in homework.PROBLEMS if only is None or HOMEWORK in only else ():
-            yield Job(HOMEWORK, f"homework ({name})", dtype, partial(_homework, name, dtype))
+            yield Job(
+                HOMEWORK, f"homework ({name})", dtype, partial(_homework, name, dtype, device)
+            )
     for dtype in DTYPES:
         for case in cases(dtype, np.random.default_rng(seed)):
             if only is None or case.subject in only:
-                yield Job(case.subject, case.name, dtype, partial(_case, case, dtype, seed))
+                yield Job(case.subject, case.name, dtype, partial(_case, case, dtype, device, seed))
 
 
-def _homework(name: str, dtype: np.dtype) -> list[dict]:
-    frame = homework.check(name, dtype)
+def _homework(name: str, dtype: np.dtype, device: str) -> list[dict]:
+    frame = homework.check(name, dtype, device)
     used = np.maximum(frame.manual_error, frame.torch_error) / frame.allowed
     net, criterion, optimizer, x, y = homework.problem(name, dtype)
-    compared = compare(net, criterion, x, y, optimizer=optimizer, allow_vacuous=["d_x"])
+    compared = compare(
+        net, criterion, x, y, optimizer=optimizer, device=device, allow_vacuous=["d_x"]
+    )
     return [
         _result(HOMEWORK, f"({name}), exact", dtype, frame, used, frame),
         _result(HOMEWORK, f"({name})", dtype, compared.frame, compared.frame.used, compared),
     ]
 
 
-def _case(case: Case, dtype: np.dtype, seed: int) -> list[dict]:
+def _case(case: Case, dtype: np.dtype, device: str, seed: int) -> list[dict]:
     compared = compare(
         case.net,
         case.criterion,
@@ -74,6 +79,7 @@ def _case(case: Case, dtype: np.dtype, seed: int) -> list[dict]:
         scheduler=case.scheduler,
         clip=case.clip,
         steps=case.steps,
+        device=device,
         seed=seed,
         allow_vacuous=["*"],
     )

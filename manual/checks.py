@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from manual.arrays import array_module
+
 FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64, np.longdouble))
 
 
@@ -25,7 +27,7 @@ def check_array(what: str, array: np.ndarray, shape: tuple | None = None, dtype=
     Nothing broadcasts and nothing is converted. Raises TypeError for what is no array,
     DtypeError or InputError (which see).
     """
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) and array_module(array) is np:
         raise TypeError(f"{what}: expected a NumPy array, got {type(array).__name__}")
     if array.dtype not in FLOATS:
         raise DtypeError(f"{what}: expected float32, float64 or longdouble, got {array.dtype}")

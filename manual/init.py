@@ -1,6 +1,7 @@
 """Initial values, torch.nn.init name for name: each fills a Parameter (or array) in place.
 
-All draw from the numpy.random.Generator given, none from a global one.
+All draw from the numpy.random.Generator given, none from a global one; on the CPU, so that a GPU
+gets the same values.
 fan_in and fan_out of a (out, in) weight are in and out.
 Sources: Glorot & Bengio 2010 (Xavier), He et al. 2015 (Kaiming).
 """
@@ -12,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from manual.arrays import as_if, is_array
+
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, *, generator: np.random.Generator):
     """N(mean, std²). Raises ValueError for a negative std. Returns the tensor, as all here do."""
     if not std >= 0:
         raise ValueError(f"normal_: std must be >= 0, got {std!r}")
     values = _values(tensor)
-    values[...] = generator.normal(mean, std, values.shape)
+    values[...] = as_if(values, generator.normal(mean, std, values.shape))
     return tensor
 
 
@@ -27,7 +30,7 @@ def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, *, generator: np.rando
     if not a <= b:
         raise ValueError(f"uniform_: expected a <= b, got a={a!r}, b={b!r}")
     values = _values(tensor)
-    values[...] = generator.uniform(a, b, values.shape)
+    values[...] = as_if(values, generator.uniform(a, b, values.shape))
     return tensor
 
 
@@ -83,7 +86,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def _values(tensor: Any) -> np.ndarray:
-    return tensor if isinstance(tensor, np.ndarray) else tensor.data
+    return tensor if is_array(tensor) else tensor.data
 
 
 def _fans(tensor: Any) -> tuple[int, int]:

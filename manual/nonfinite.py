@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from manual.arrays import host
 from manual.nn.criterion import Criterion
 from manual.nn.module import Module
 
@@ -18,6 +19,7 @@ class Watch:
         self.found: list[str] = []
 
     def look(self, where: str, what: str, array: np.ndarray) -> None:
+        array = host(array)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = array[~np.isfinite(array)]
             self.found.append(f"{where}: {what} holds {'nan' if np.isnan(bad).any() else bad[0]}")
@@ -68,9 +70,9 @@ def first_nonfinite(net: Module, criterion: Criterion, run: Callable[[], float])
         return wrapper
 
     def watched_loss(prediction: np.ndarray, target: np.ndarray) -> Any:
-        watch.look("the data", "y", np.asarray(target))
+        watch.look("the data", "y", np.asarray(host(target)))
         loss = forward(prediction, target)
-        watch.look(f"the loss ({type(criterion).__name__})", "loss", np.asarray(loss))
+        watch.look(f"the loss ({type(criterion).__name__})", "loss", np.asarray(host(loss)))
         return loss
 
     look_at_parameters("")

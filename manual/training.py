@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from manual.arrays import as_array, host, is_array, take
 from manual.nn.criterion import Criterion
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter, runs
@@ -66,7 +67,8 @@ def scaled(
 def predict(
     net: Module, x: np.ndarray, scale: float | None = None, batch_size: int = 1000
 ) -> np.ndarray:
-    """net(x) in evaluation mode, batch by batch; the mode is set back afterwards. x as in `fit`.
+    """net(x) in evaluation mode, batch by batch, as a NumPy array; the mode is set back afterwards.
+    x as in `fit`.
 
     Raises FloatingPointError where a prediction is not a number, ValueError for no samples.
     """
@@ -77,12 +79,12 @@ def _outputs(net: Module, x: np.ndarray, scale: float | None, batch_size: int = 
     """`predict` that lets a NaN pass."""
     if len(x) == 0:
         raise ValueError("predict: x has no samples")
-    dtype, modes = _dtype(net), [(m, m.training) for m in net.modules()]
+    (dtype, device), modes = _home(net), [(m, m.training) for m in net.modules()]
     net.eval()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # who calls looks itself
             parts = [
-                net(scaled(x[start : start + batch_size], dtype, scale))
+                host(net(scaled(as_array(x[start : start + batch_size], device), dtype, scale)))
                 for start in range(0, len(x), batch_size)
             ]
     finally:
@@ -123,6 +125,8 @@ def fit(
 
     x: (n, …) of the network's dtype; or of any real dtype (uint8 images) with `scale`: then each
     batch is converted to the network's dtype and multiplied by it. y: (n, …).
+    On a GPU, where the network is there: all of x and y is moved to it once, as it is, before the
+    first epoch.
     criterion: one with a scalar loss (reduction "mean" or "sum").
     batch_size: 1 is descent sample by sample, None the whole batch (which is not shuffled).
     generator: draws the order; not needed for the whole batch, None will do.
@@ -146,18 +150,20 @@ def fit(
     where that began. To find these the steps since a copy of the state are taken once more.
     """
     check_data(x, y, validation)
-    dtype = _dtype(net)
+    dtype, device = _home(net)
     parameters = list(net.parameters())
+    x, y = as_array(x, device), as_array(y, device)
 
-    new_empty = Workspace().empty
+    new_empty = Workspace(device).empty
 
     def gathered(data: np.ndarray, index: np.ndarray | slice) -> np.ndarray:
         if isinstance(index, slice):
             return data
         out = new_empty((len(index), *data.shape[1:]), data.dtype)
-        return data.take(index, axis=0, out=out, mode="clip")  # all are inside: no copy is made
+        return take(data, index, out, axis=0)
 
     def step(index: np.ndarray | slice) -> float:
+        index = index if isinstance(index, slice) else as_array(index, device)
         inputs, target = gathered(x, index), gathered(y, index)
         if scale is not None:
             inputs = scaled(inputs, dtype, scale, new_empty(inputs.shape, dtype))
@@ -172,11 +178,12 @@ def fit(
         return float(optimizer.step(closure))
 
     def validate() -> float:
-        loss = float(criterion(_outputs(net, validation[0], scale), validation[1]))
+        outputs = as_array(_outputs(net, validation[0], scale), device)
+        loss = float(criterion(outputs, as_array(validation[1], device)))
         return loss if criterion.reduction == "mean" else loss / len(validation[1])
 
     def get_weights() -> np.ndarray:
-        return np.concatenate([values for values, _ in runs(parameters)])
+        return np.concatenate([host(values) for values, _ in runs(parameters)])
 
     parts = {"network": net, "optimizer": optimizer, "generators": Generators(net)}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # `train` looks itself
@@ -346,9 +353,10 @@ def train(
     return History(history, best, stopped)
 
 
-def _dtype(net: Module) -> np.dtype:
+def _home(net: Module) -> tuple[np.dtype, str]:
+    """The dtype and the device of its parameters."""
     for p in net.parameters():
-        return p.dtype
+        return p.dtype, p.device
     raise ValueError("the network has no parameters to train, or to take the dtype from")
 
 
@@ -360,7 +368,7 @@ def check_data(x: Any, y: Any, validation: Any) -> None:
         raise TypeError(f"fit: validation must be (x, y) or None, got {type(validation).__name__}")
     for where, pair in (("", (x, y)), ("validation's ", validation or (x, y))):
         for name, array in zip("xy", pair, strict=True):
-            if not isinstance(array, np.ndarray):
+            if not is_array(array):
                 raise TypeError(f"fit: {where}{name} must be an array, got {type(array).__name__}")
             if array.ndim == 0:
                 raise ValueError(f"fit: {where}{name} must have samples, got a 0-d array")

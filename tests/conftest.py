@@ -8,6 +8,8 @@ import threadpoolctl
 import torch
 from hypothesis import Phase, settings
 
+from compare.device import require
+from manual.arrays import DeviceError
 from torch_ref import twin
 
 # The same examples in every run; `--hypothesis-profile random` looks further.
@@ -22,6 +24,18 @@ settings.load_profile("fixed")
 # These networks are too small for two threads, which on a busy machine wait for one another.
 torch.set_num_threads(1)
 threadpoolctl.threadpool_limits(1)
+
+
+def pytest_collection_modifyitems(items):
+    """What needs a GPU is skipped, with the reason, where CuPy or torch cannot use one."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    try:
+        require("cuda")
+    except DeviceError as error:
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=str(error)))
 
 
 def laid_out(kind, array):

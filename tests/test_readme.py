@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,19 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 BENCH = [
     shlex.split(line, comments=True)[1:]
     for line in README.splitlines()
-    if line.startswith("handgrad bench") and "--dataset mnist" not in line
+    if line.startswith("handgrad bench")
+    and "--dataset mnist" not in line
+    and "--device cuda" not in line
 ]
 STUDIED = [
     shlex.split(line, comments=True)[1:]
     for line in README.splitlines()
-    if line.startswith(("handgrad homework", "handgrad results"))
+    if line.startswith(("handgrad homework", "handgrad results")) and "--device cuda" not in line
+]
+ON_GPU = [
+    shlex.split(line, comments=True)[1:]
+    for line in README.splitlines()
+    if line.startswith("handgrad ") and "--device cuda" in line
 ]
 TIMED = [command for command in BENCH if "--steps" in command or "--advise" in command]
 SHARED = [command for command in BENCH if "--processes" in command]
@@ -33,6 +41,7 @@ def test_there_is_something_to_paste():
     assert len(TIMED) == 5
     assert len(STUDIED) == 9
     assert len(SHARED) == 1
+    assert len(ON_GPU) == 4
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,16 @@ def test_commands_that_start_processes_are_understood(command, monkeypatch, tmp_
         main(command)
     assert exited.value.code == 0
     assert len(called) == 1
+
+
+@pytest.mark.parametrize("command", ON_GPU, ids=" ".join)
+def test_commands_for_a_gpu_are_understood(command, monkeypatch, capsys):
+    """As far as to see that CuPy is missing; what they do has tests of its own."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(SystemExit) as exited:
+        main(command)
+    assert exited.value.code == 2
+    assert "--device cuda: device 'cuda' needs CuPy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", STUDIED, ids=" ".join)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from manual import nn
+from manual.arrays import host, is_array
 from torch_ref import modules, optimizers
 
 
@@ -142,7 +143,7 @@ def _same_name(kind: type, *arguments: str) -> None:
 
 
 def _own(value: Any) -> Any:
-    return torch.tensor(value) if isinstance(value, np.ndarray) else value
+    return torch.tensor(host(value)) if is_array(value) else value
 
 
 _same_name(nn.Identity)

@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.options import Csv, Dtype, Json, Resume, one_format, resumes, threads_here, whole
+from benchmarks.options import (
+    Csv,
+    Device,
+    Dtype,
+    Json,
+    Resume,
+    device_here,
+    one_format,
+    resumes,
+    threads_here,
+    whole,
+)
 
 
 def homework(
@@ -30,6 +41,9 @@ def homework(
         int, typer.Option(help="At most; without early stopping all of them.", **whole(1))
     ] = 40,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float64,
+    device: Annotated[
+        Device, typer.Option(help="Of both sides; cuda needs a GPU and CuPy.")
+    ] = Device.cpu,
     threads: Annotated[int, typer.Option(help="On both sides.", **whole(1))] = 1,
     html: Annotated[
         Path | None, typer.Option(metavar="PAGE", help="Table and pictures on one HTML page.")
@@ -69,7 +83,15 @@ def homework(
     from benchmarks.progress import held
 
     threads_here(threads)
-    settings = replace(study.SETTINGS, epochs=epochs, dtype=dtype.value, threads=threads, seed=seed)
+    device_here(device)
+    settings = replace(
+        study.SETTINGS,
+        epochs=epochs,
+        dtype=dtype.value,
+        device=device.value,
+        threads=threads,
+        seed=seed,
+    )
     asked = command.Study(settings, load(dataset, data_root), digits, seeds)
     with held(checkpoint):
         return command.homework(asked, out, html, json, csv, checkpoint, resume)

@@ -16,8 +16,19 @@ from benchmarks.data import Dataset
 from benchmarks.homework.kept import Kept
 from benchmarks.homework.parts import Part
 from benchmarks.homework.scores import confusion, decided, scores
-from benchmarks.mnist import SCALE, Pair, Settings, difference, equal_threads, make_pair, numpy_of
+from benchmarks.mnist import (
+    SCALE,
+    Pair,
+    Settings,
+    difference,
+    equal_threads,
+    gpu_name,
+    make_pair,
+    move,
+    numpy_of,
+)
 from benchmarks.results import provenance
+from compare.device import true_float32
 from manual import init, nn
 from torch_ref import twins
 
@@ -140,9 +151,10 @@ def study(
 
     Raises FloatingPointError, with the side, where a loss or weight is not finite; ResumeError for
     a state that does not fit."""
-    theirs = twins(*pair)
+    theirs = twins(*pair, device=settings.device)
+    move(pair, settings.device)
     sides, rows = {}, []
-    with equal_threads(settings.threads):
+    with equal_threads(settings.threads), true_float32(settings.device):
         for name, package, (net, criterion, optimizer) in (
             ("manual", manual.training, pair),
             ("torch", torch_ref.training, theirs),
@@ -182,6 +194,7 @@ def study(
         "patience": PATIENCE if part.stops else None,
     }
     common |= {"max_weight_difference": apart, **asdict(settings)}
+    common["gpu"] = gpu_name(settings.device)
     common["hidden"] = "-".join(map(str, settings.hidden))
     origin = provenance()
     return Trained(part, settings.seed, [row | common | origin for row in rows], sides, images)

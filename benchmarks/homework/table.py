@@ -15,10 +15,11 @@ BY_NAME = {part.name: part for part in PARTS}
 def title(row: dict) -> str:
     """The settings, which all runs have in common."""
     threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    on = "" if row["device"] == "cpu" else f", {row['gpu']}, float32 products in float32 (no TF32)"
     return (
         f"{row['dataset']}, 784-{row['hidden']}-1 or 10, {row['activation']}, {row['optimizer']} "
         f"lr {row['lr']} momentum {row['momentum']} weight decay {row['weight_decay']}, "
-        f"batch {row['batch_size']}, at most {row['epochs']} epochs, {row['dtype']}, {threads}"
+        f"batch {row['batch_size']}, at most {row['epochs']} epochs, {row['dtype']}, {threads}{on}"
     )
 
 

@@ -10,7 +10,7 @@ from statistics import median
 from benchmarks.results import available_cores, provenance, write_csv, write_probe
 from benchmarks.show import console, print_records, working
 from benchmarks.steps.alone import ChildError
-from benchmarks.steps.contestant import MAKERS
+from benchmarks.steps.contestant import NAMES
 from benchmarks.steps.picture import plot
 from benchmarks.steps.probe import Advice
 from benchmarks.steps.probe import advise as measure_settings
@@ -18,6 +18,7 @@ from benchmarks.steps.problem import Problem
 from benchmarks.steps.sweep import QUICK_ROUNDS, ROUNDS, Outcome, Point, measure
 from benchmarks.steps.table import digits, tables
 from compare.show import plain_table
+from manual.arrays import module_of
 
 
 def steps(
@@ -34,6 +35,8 @@ def steps(
     Raises OSError (before anything is timed) where `out` cannot be written to."""
     write_probe(out)
     origin = provenance() | {"jax": _version("jax"), "scikit_learn": _version("scikit-learn")}
+    if points[0].problem.device == "cuda":
+        origin["cupy"] = module_of("cuda").__version__
     path = out / f"steps-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.csv"
     rows: list[dict] = []
     told: set[str] = set()
@@ -60,14 +63,21 @@ def steps(
             console.print(f"\n{title}", table, sep="\n")
         console.print(footnote(rows[0]))
     picture = path.with_suffix(".png")
-    plot(rows, f"One training step, {rows[0]['machine']}, {rows[0]['blas']}", picture)
+    where = rows[0]["gpu"] or f"{rows[0]['machine']}, {rows[0]['blas']}"
+    plot(rows, f"One training step, {where}", picture)
     print(f"saved {path} and {picture}", file=sys.stderr)
     return status
 
 
 def footnote(row: dict) -> str:
     """How to read the tables, and what they were measured with."""
-    versions = [f"{name} {row[key]}" for name, key in _NAMED.items() if row[key]]
+    versions = [f"{name} {row[key]}" for name, key in _NAMED.items() if row.get(key)]
+    if row["device"] == "cuda":
+        return (
+            "µs a step, and how many times manual's; below, the quartiles over the rounds.\n"
+            "Each turn is timed until the GPU is done; products of float32 in float32 (no TF32).\n"
+            f"{row['gpu']}, {row['machine']}, {', '.join(versions)}"
+        )
     return (
         "µs a step, and how many times manual's; below, the quartiles of that over the\n"
         "rounds. With several threads everybody runs alone: there it is the ratio of the\n"
@@ -81,6 +91,7 @@ _NAMED = {
     "Python": "python",
     "NumPy": "numpy",
     "torch": "torch",
+    "CuPy": "cupy",
     "JAX": "jax",
     "scikit-learn": "scikit_learn",
 }
@@ -88,7 +99,7 @@ _NAMED = {
 
 def _tell(outcome: Outcome, told: set[str]) -> int:
     """Say who was not timed and why: 1 where a step is not equal."""
-    for name in MAKERS:
+    for name in NAMES:
         if name in outcome.not_equal:
             print(f"refused: {name} is not manual: {outcome.not_equal[name]}", file=sys.stderr)
         elif name in outcome.left_out:

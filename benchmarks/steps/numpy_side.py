@@ -7,11 +7,12 @@ import numpy as np
 from benchmarks.steps.contestant import Contestant
 from benchmarks.steps.problem import Problem, setup
 from manual import nn
+from manual.arrays import host, module_of
 
 
 def manual(problem: Problem) -> Contestant:
     """As `manual.training.fit` does it: nobody needs the gradient of the first layer's input."""
-    net, criterion, optimizer, x, y = setup(problem)
+    net, criterion, optimizer, x, y = setup(problem).to(problem.device)
     start = net.state_dict()
 
     def step() -> np.floating:
@@ -23,8 +24,14 @@ def manual(problem: Problem) -> Contestant:
     return Contestant(
         step,
         lambda: net.load_state_dict(start),
-        lambda: {f"updated.{name}": p.data.copy() for name, p in net.named_parameters()},
+        lambda: {f"updated.{name}": host(p.data).copy() for name, p in net.named_parameters()},
+        synchronize if problem.device == "cuda" else lambda: None,
     )
+
+
+def synchronize() -> None:
+    """Wait for all that the GPU was asked for, on every stream."""
+    module_of("cuda").cuda.runtime.deviceSynchronize()
 
 
 class Operands(NamedTuple):

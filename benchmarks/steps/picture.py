@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from benchmarks.plot import COLOURS, save
-from benchmarks.steps.contestant import MAKERS, MANUAL
+from benchmarks.steps.contestant import MANUAL, NAMES
 from benchmarks.steps.table import groups
 
 FLOOR = "#8c8c8c"
@@ -45,7 +45,7 @@ def plot(rows: list[dict], heading: str, path: Path) -> None:
     for axes in every:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    order = [name for name in MAKERS if name in named]
+    order = [name for name in NAMES if name in named]
     figure.legend(
         [named[name] for name in order], order, loc="outside lower center", ncols=4, frameon=False
     )
@@ -55,7 +55,7 @@ def plot(rows: list[dict], heading: str, path: Path) -> None:
 def _panel(axes: Axes, title: str, rows: pd.DataFrame) -> None:
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="µs a step")
     axes.set_title(title.replace("entropy, ", "entropy,\n"), fontsize=9)
-    for name in MAKERS:
+    for name in NAMES:
         own = rows[rows.contestant == name].sort_values("batch")
         if not len(own):
             continue

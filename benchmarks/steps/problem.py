@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from manual import nn, optim
+from manual.arrays import as_array
 
 LR = 0.01  # so small that hundreds of steps on one batch saturate nothing
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "identity": nn.Identity}
@@ -17,7 +18,8 @@ CROSS_ENTROPY, HALF_SQUARED = "softmax cross-entropy", "half squared error"
 @dataclass(frozen=True)
 class Problem:
     """widths: of the input, the hidden layers and the output. loss: after the half squared error's
-    last layer stands the activation, too, after the cross-entropy's it does not."""
+    last layer stands the activation, too, after the cross-entropy's it does not. device: where all
+    contestants compute, "cpu" or "cuda"."""
 
     widths: tuple[int, ...] = (784, 128, 10)
     activation: str = "relu"
@@ -25,6 +27,7 @@ class Problem:
     dtype: str = "float32"
     batch: int = 32
     seed: int = 0
+    device: str = "cpu"
 
     @property
     def network(self) -> str:
@@ -49,6 +52,13 @@ class Setup(NamedTuple):
     optimizer: optim.SGD
     x: np.ndarray
     y: np.ndarray
+
+    def to(self, device: str) -> "Setup":
+        """The network and the criterion moved, and the batch there."""
+        self.net.to(device=device)
+        self.criterion.to(device)
+        x, y = (as_array(t, device) for t in (self.x, self.y))
+        return self._replace(x=x, y=y)
 
     @property
     def layers(self) -> list[nn.Linear]:

@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.mnist import equal_threads
+from benchmarks.mnist import equal_threads, gpu_name
 from benchmarks.steps.alone import measure_alone
-from benchmarks.steps.contestant import MAKERS, MANUAL, LeftOut, make
+from benchmarks.steps.contestant import MANUAL, LeftOut, make, makers
 from benchmarks.steps.problem import HOMEWORK, Problem
 from benchmarks.steps.proof import NotEqual, Proof
-from benchmarks.steps.timing import Quartiles, interleaved, ratios
+from benchmarks.steps.timing import TURN, TURN_ON_GPU, Quartiles, interleaved, ratios
+from compare.device import true_float32
 
 BATCHES = (1, 8, 32, 128, 512)
+BATCHES_ON_GPU = (1, 64, 512, 4096)
 ROUNDS, QUICK_ROUNDS = 40, 5
 LONGER = 5  # times as many rounds for who runs alone: nobody else saw the same moments
 
@@ -34,13 +36,16 @@ class Outcome(NamedTuple):
     not_equal: dict[str, str]
 
 
-def default_points(threads: Collection[int], seed: int, quick: bool) -> list[Point]:
+def default_points(
+    threads: Collection[int], seed: int, quick: bool, device: str = "cpu"
+) -> list[Point]:
     """A small network over batch sizes, a larger one, and the homework's. quick: less of each."""
-    small = Problem(seed=seed)
+    small = Problem(seed=seed, device=device)
     wide = replace(small, widths=(784, 512, 512, 10))
-    problems = [replace(small, batch=n) for n in _batches(quick)]
-    problems += [] if quick else [replace(wide, batch=n) for n in BATCHES[2:]]
-    problems.append(replace(HOMEWORK, seed=seed))
+    batches = _batches(quick, device)
+    problems = [replace(small, batch=n) for n in batches]
+    problems += [] if quick else [replace(wide, batch=n) for n in batches[-3:]]
+    problems.append(replace(HOMEWORK, seed=seed, device=device))
     return [Point(problem, n) for n in threads for problem in problems]
 
 
@@ -48,11 +53,14 @@ def points_of(
     problem: Problem, batches: Collection[int], threads: Collection[int], quick: bool
 ) -> list[Point]:
     """One network over batch sizes (none: the usual ones) and thread counts."""
-    problems = [replace(problem, batch=n) for n in batches or _batches(quick)]
+    batches = batches or _batches(quick, problem.device)
+    problems = [replace(problem, batch=n) for n in batches]
     return [Point(problem, n) for n in threads for problem in problems]
 
 
-def _batches(quick: bool) -> Collection[int]:
+def _batches(quick: bool, device: str) -> tuple[int, ...]:
+    if device == "cuda":
+        return (64,) if quick else BATCHES_ON_GPU
     return (1, 32) if quick else BATCHES
 
 
@@ -62,12 +70,12 @@ def measure(
     rounds: int,
     progress: Callable[[str], object] = lambda what: None,
 ) -> Iterator[Outcome]:
-    """The outcome of each point, one after the other. names: of `MAKERS`; manual always takes
+    """The outcome of each point, one after the other. names: of `makers`; manual always takes
     part, for everybody is compared with it."""
-    names = [name for name in MAKERS if name in names or name == MANUAL]
     for point in points:
+        own = [n for n in makers(point.problem.device) if n in names or n == MANUAL]
         one = point.threads == 1
-        yield (_together if one else _one_by_one)(point, names, rounds, progress)
+        yield (_together if one else _one_by_one)(point, own, rounds, progress)
 
 
 def _together(
@@ -76,7 +84,8 @@ def _together(
     """All in this process, in turns."""
     problem = point.problem
     contestants, used, left_out, not_equal = {}, {}, {}, {}
-    with equal_threads(1):
+    turn = TURN if problem.device == "cpu" else TURN_ON_GPU
+    with equal_threads(1), true_float32(problem.device):
         proof = Proof(problem)
         for name in names:
             progress(f"{_where(problem)}: proving {name}")
@@ -89,7 +98,8 @@ def _together(
                 not_equal[name] = str(error)
                 del contestants[name]
         progress(f"{_where(problem)}: timing")
-        seconds = interleaved(contestants, rounds, problem.seed) if MANUAL in contestants else {}
+        alone = MANUAL not in contestants
+        seconds = {} if alone else interleaved(contestants, rounds, problem.seed, turn)
     shares = {name: Quartiles.of(each) for name, each in ratios(seconds).items()}
     rows = [_row(point, name, seconds[name], shares[name], used[name]) for name in seconds]
     return Outcome(rows, left_out, not_equal)
@@ -127,6 +137,8 @@ def _row(
         "loss": problem.loss,
         "dtype": problem.dtype,
         "threads": point.threads,
+        "device": problem.device,
+        "gpu": gpu_name(problem.device),
         "batch": problem.batch,
         "contestant": name,
         "us": us.median,

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 import pandas as pd
 from rich.table import Table
 
-from benchmarks.steps.contestant import MAKERS, MANUAL, PRODUCTS
+from benchmarks.steps.contestant import MANUAL, NAMES, PRODUCTS
 from compare.show import plain_table
 
-GROUP = ["network", "loss", "dtype", "threads"]
+GROUP = ["network", "loss", "dtype", "threads", "device"]
 WIDEST = 5  # columns that fit into 80 characters
 
 
 def title(row: dict) -> str:
     """What the rows of a group have in common."""
     many = "s" * (row["threads"] > 1)
+    if row["device"] == "cuda":
+        return f"{row['network']}, {row['loss']}, {row['dtype']}, {row['gpu']}"
     return f"{row['network']}, {row['loss']}, {row['dtype']}, {row['threads']} thread{many}"
 
 
@@ -41,7 +43,7 @@ def _table(rows: pd.DataFrame) -> Table:
     for batch in batches:
         table.add_column(str(batch), justify="right", no_wrap=True)
     cells = {(row.contestant, row.batch): row for row in rows.itertuples()}
-    for contestant in MAKERS:
+    for contestant in NAMES:
         own = [cells.get((contestant, batch)) for batch in batches]
         if any(own):
             style = "dark_orange" if contestant == MANUAL else ""

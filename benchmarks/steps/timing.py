@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.steps.contestant import MANUAL, Contestant
 
 TURN = 3e-3  # seconds that a turn lasts at least, so that the clock's own time does not count
+TURN_ON_GPU = 30e-3  # nor the time to wait for the GPU
 
 
 class Quartiles(NamedTuple):
@@ -30,15 +31,17 @@ class Quartiles(NamedTuple):
 
 
 def interleaved(
-    contestants: Mapping[str, Contestant], rounds: int, seed: int
+    contestants: Mapping[str, Contestant], rounds: int, seed: int, turn: float = TURN
 ) -> dict[str, np.ndarray]:
     """Name → seconds for a step, one for each round: the mean of as many steps as last `TURN`.
-    Every turn begins with the same weights and one step that is not timed."""
+    Every turn begins with the same weights and one step that is not timed. On a GPU the clock is
+    read when everything is done that the GPU was asked for, before the first step and after the
+    last; turns are longer there, so that the waiting does not count."""
     order = np.random.default_rng([seed, 2])
     names = list(contestants)
     seconds = {name: np.empty(rounds) for name in names}
     with collector_off():
-        steps = {name: _steps_in(contestant) for name, contestant in contestants.items()}
+        steps = {name: _steps_in(contestant, turn) for name, contestant in contestants.items()}
         for k in range(rounds):
             for i in order.permutation(len(names)):
                 name = names[i]
@@ -64,23 +67,27 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def _steps_in(contestant: Contestant) -> int:
-    """How many steps last `TURN` seconds, at least."""
+def _steps_in(contestant: Contestant, turn: float) -> int:
+    """How many steps last `turn` seconds, at least."""
     steps = 1
-    while (seconds := _turn(contestant, steps)) < TURN:
-        steps = min(10 * steps, math.ceil(1.1 * TURN / seconds * steps))
+    while (seconds := _turn(contestant, steps)) < turn:
+        steps = min(10 * steps, math.ceil(1.1 * turn / seconds * steps))
     return steps
 
 
 def _turn(contestant: Contestant, steps: int) -> float:
     contestant.restart()
     contestant.step()
-    return timed(contestant.step, steps)
+    contestant.wait()
+    return timed(contestant.step, steps, contestant.wait)
 
 
-def timed(step: Callable[[], object], times: int) -> float:
-    """Seconds for calling it so often."""
+def timed(
+    step: Callable[[], object], times: int, wait: Callable[[], object] = lambda: None
+) -> float:
+    """Seconds for calling it so often, and then waiting."""
     start = time.perf_counter()
     for _ in repeat(None, times):
         step()
+    wait()
     return time.perf_counter() - start

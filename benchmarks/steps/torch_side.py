@@ -1,4 +1,5 @@
-"""torch: eager, with the fused SGD, with the whole step compiled, and the bare products."""
+"""torch: eager, with the fused SGD, as a CUDA graph, with the whole step compiled, and the bare
+products."""
 
 import logging
 from collections.abc import Callable
@@ -11,25 +12,31 @@ from benchmarks.steps.numpy_side import operands
 from benchmarks.steps.problem import LR, Problem, setup
 from torch_ref import twins
 
+WARM_UP = 3  # steps before the one that is recorded as a CUDA graph
+
 
 class Side:
     """The network and the batch in torch, with manual's weights."""
 
     def __init__(self, problem: Problem) -> None:
         made = setup(problem)
-        self.net, self.criterion, _ = twins(made.net, made.criterion, None)
-        self.x, self.y = torch.from_numpy(made.x), torch.from_numpy(made.y)
-        self.start = {k: torch.from_numpy(v) for k, v in made.net.state_dict().items()}
+        self.device = problem.device
+        self.net, self.criterion, _ = twins(made.net, made.criterion, None, self.device)
+        self.x, self.y = (torch.from_numpy(t).to(self.device) for t in (made.x, made.y))
+        state = made.net.state_dict()
+        self.start = {k: torch.from_numpy(v).to(self.device) for k, v in state.items()}
         self.restart()
 
     def restart(self) -> None:
         self.net.load_state_dict(self.start)
 
     def results(self) -> dict[str, np.ndarray]:
-        return {f"updated.{k}": v.numpy().copy() for k, v in self.net.state_dict().items()}
+        state = self.net.state_dict()
+        return {f"updated.{k}": v.numpy(force=True).copy() for k, v in state.items()}
 
     def contestant(self, step: Callable[[], object]) -> Contestant:
-        return Contestant(step, self.restart, self.results)
+        wait = torch.cuda.synchronize if self.device == "cuda" else lambda: None
+        return Contestant(step, self.restart, self.results, wait)
 
 
 def eager(problem: Problem, **kernels: bool) -> Contestant:
@@ -54,6 +61,30 @@ def fused(problem: Problem) -> Contestant:
         return eager(problem, fused=True)
     except RuntimeError as error:
         raise LeftOut(f"torch {torch.__version__} has no fused SGD here: {error}") from None
+
+
+def captured(problem: Problem) -> Contestant:
+    """The eager step recorded once as a CUDA graph, and then launched."""
+    side = Side(problem)
+    net, criterion, x, y = side.net, side.criterion, side.x, side.y
+    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
+
+    def step() -> None:
+        optimizer.zero_grad()  # to None: the recorded backward makes its own
+        criterion(net(x), y).backward()
+        optimizer.step()
+
+    stream = torch.cuda.Stream()  # as torch's documentation of graphs has it
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    optimizer.zero_grad()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return side.contestant(graph.replay)
 
 
 def compiled(problem: Problem) -> Contestant:

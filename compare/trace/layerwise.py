@@ -20,10 +20,11 @@ from compare.trace.manual_side import (
     shadow,
     spoil,
 )
-from compare.trace.record import Draw, Run, Tensor, changed, cotangent, same
+from compare.trace.record import Draw, Run, Tensor, changed, cotangent, kept, same
 from compare.trace.torch_side import TorchStep
 from compare.trace.unit import Unit, prediction_row, units
 from compare.trace.update import LBFGS, clip_rows, rate_rows, update_rows
+from manual.arrays import as_array, as_if, is_array
 
 
 def layerwise_step(
@@ -34,14 +35,15 @@ def layerwise_step(
     Returns the rows by name, and what raised: those rows are not there. L-BFGS asks for the loss
     of the whole network as often as it likes, and is not judged here.
     """
-    notes = _Notes(theirs)
+    notes = _Notes(theirs, run.device)
     parameters = dict(run.net.named_parameters())
-    before = {"y": y.copy()} | data(parameters)
+    y = as_array(y, run.device)
+    before = {"y": kept(y)} | data(parameters)
     spoil(parameters)
     shadows = [notes.shadow(unit) for unit in units(run.net)]
     prediction = notes.attempt("forward", run.net.forward, notes.hand_on("x", x))
     if prediction is not None and not same(prediction, theirs.prediction):
-        notes.add(Tensor("prediction", "forward", np.array(prediction), theirs.prediction))
+        notes.add(Tensor("prediction", "forward", kept(prediction), theirs.prediction))
     prediction = notes.hand_on("prediction", theirs.prediction)
     _loss(run, notes, prediction, y, draw)
     forget(shadows)
@@ -59,8 +61,8 @@ def layerwise_step(
 class _Notes:
     """The rows, and what was handed on."""
 
-    def __init__(self, theirs: TorchStep) -> None:
-        self.theirs = theirs
+    def __init__(self, theirs: TorchStep, device: str) -> None:
+        self.theirs, self.device = theirs, device
         self.rows: dict[str, Tensor] = {}
         self.errors: list[str] = []
         self.handed: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -80,20 +82,21 @@ class _Notes:
     def array(self, what: str, function: Callable, argument: np.ndarray) -> Any:
         """The array that it returns, which a list would not be to the next layer."""
         value = self.attempt(what, function, argument)
-        if value is None or isinstance(value, np.ndarray | np.generic):
+        if value is None or isinstance(value, np.generic) or is_array(value):
             return value
         kind = type(value).__name__
         self.errors.append(f"manual's {what} returned a {kind}, expected an ndarray")
         return None
 
     def hand_on(self, name: str, value: np.ndarray) -> np.ndarray:
-        """A copy of torch's value; whether somebody changes it is seen later."""
-        self.handed.append((name, value.copy(), value))
+        """A copy of torch's value, where manual's side is; whether somebody changes it is seen
+        later."""
+        self.handed.append((name, as_array(value.copy(), self.device), value))
         return self.handed[-1][1]
 
     def changed(self) -> list[Tensor]:
         return [
-            Tensor(f"{name} (changed)", "forward", given.copy(), value)
+            Tensor(f"{name} (changed)", "forward", kept(given), value)
             for name, given, value in self.handed
             if not same(given, value)
         ]
@@ -107,7 +110,7 @@ class _Notes:
         def noting_forward(x: np.ndarray) -> np.ndarray:
             y = self.array(f"forward {what}", forward, x)
             if y is not None:
-                self.add(Tensor(unit.y, "forward", np.array(y)))
+                self.add(Tensor(unit.y, "forward", kept(y)))
             return y if passage is None else self.hand_on(unit.y, passage.y)
 
         def noting_backward(dy: np.ndarray) -> np.ndarray:
@@ -117,7 +120,7 @@ class _Notes:
             if dx is None:
                 self.silent.add(unit.dx)
             else:
-                self.add(Tensor(unit.dx, "backward", np.array(dx)))
+                self.add(Tensor(unit.dx, "backward", kept(dx)))
             for row in gradient_rows(unit) if len(self.errors) == raised else ():
                 self.add(row)
             if passage is None or passage.dx is None:
@@ -131,7 +134,7 @@ class _Notes:
         theirs = self.theirs.rows.get(name)
         handed = theirs is not None and (name in self.rows or name in self.silent)
         if not (handed and same(gradient, theirs.value)):
-            self.add(Tensor(name, "backward", np.array(gradient)))
+            self.add(Tensor(name, "backward", kept(gradient)))
 
 
 def _loss(
@@ -145,13 +148,13 @@ def _loss(
     notes.add(Tensor("loss", "forward", scalar(loss, prediction)))
     theirs = notes.theirs.rows.get(row)
     dloss = cotangent(criterion, notes.theirs.rows["loss"].value, draw)
-    dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
+    dloss = None if dloss is None else as_if(prediction, dloss.astype(prediction.dtype))
     dprediction = notes.attempt("loss backward", gradient_of_loss, criterion, dloss)
     if dprediction is None:
         notes.silent.add(row)
     else:
-        notes.add(Tensor(row, "backward", np.array(dprediction)))
-        dprediction = np.asarray(dprediction)
+        notes.add(Tensor(row, "backward", kept(dprediction)))
+        dprediction = as_array(dprediction)
     if theirs is not None:
         dprediction = notes.hand_on(row, theirs.value)
     if dprediction is None:
@@ -174,11 +177,11 @@ def _update(run: Run, notes: _Notes, parameters: dict[str, Any]) -> None:
 
     def update() -> list[Tensor]:
         take_gradients("grad")
-        rows = clip_rows(run, list(parameters.values()), named, np.array)
+        rows = clip_rows(run, list(parameters.values()), named, kept)
         if rows:
             take_gradients("clipped")
         if not isinstance(run.optimizer, LBFGS):
-            rows += update_rows(run, None, named, np.array)
+            rows += update_rows(run, None, named, kept)
         return rows + rate_rows(run)
 
     for row in notes.attempt("update", update) or ():

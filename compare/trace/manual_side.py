@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compare.trace.record import Draw, Run, Tensor, changed, cotangent, same
+from compare.trace.record import Draw, Run, Tensor, changed, cotangent, kept, same
 from compare.trace.unit import Unit, dotted, named_buffers, own_parameters, units
 from compare.trace.update import clip_rows, rate_rows, update_rows
+from manual.arrays import as_array, as_if, host
 
 
 class StepError(Exception):
@@ -37,8 +38,9 @@ def manual_step(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None = None
 def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: list[Tensor]) -> None:
     net, criterion = run.net, run.criterion
     parameters = dict(net.named_parameters())
+    x, y = as_array(x, run.device), as_array(y, run.device)
     given = {"x": x, "y": y}
-    before = {name: value.copy() for name, value in given.items()} | data(parameters)
+    before = {name: kept(value) for name, value in given.items()} | data(parameters)
     spoil(parameters)
     others = copy.deepcopy((net, criterion))
     outputs: dict[str, np.ndarray] = {}
@@ -49,18 +51,18 @@ def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: lis
         loss = criterion.forward(prediction, y)
         _elsewhere(*others, x, y)
         dloss = cotangent(criterion, loss, draw)
-        dloss = None if dloss is None else np.asarray(dloss, prediction.dtype)
+        dloss = None if dloss is None else as_if(prediction, dloss.astype(prediction.dtype))
         dx = net.backward(gradient_of_loss(criterion, dloss))
     finally:
         forget(shadows)
         # Copied only now: what a later module did to an earlier one's output shows.
         rows.append(Tensor("x", "forward", before["x"]))
         rows += changed(before, given | data(parameters))
-        rows += [Tensor(name, "forward", np.array(y)) for name, y in outputs.items()]
+        rows += [Tensor(name, "forward", kept(y)) for name, y in outputs.items()]
         rows += buffer_rows(net)
     rows += [Tensor("loss", "forward", scalar(loss, prediction)), *upstream]
     rows += _trained(net, parameters, lambda: gradient_of_loss(criterion, dloss))
-    rows.append(Tensor("d_x", "backward", np.array(dx)))
+    rows.append(Tensor("d_x", "backward", kept(dx)))
 
     def closure() -> float:
         loss = criterion(net(x), y)
@@ -72,8 +74,8 @@ def _record(run: Run, x: np.ndarray, y: np.ndarray, draw: Draw | None, rows: lis
     def named() -> dict[str, tuple]:
         return {name: (p.data, p.grad) for name, p in parameters.items()}
 
-    rows += clip_rows(run, list(parameters.values()), named, np.array)
-    rows += update_rows(run, closure, named, np.array)
+    rows += clip_rows(run, list(parameters.values()), named, kept)
+    rows += update_rows(run, closure, named, kept)
     rows += rate_rows(run)
 
 
@@ -93,16 +95,16 @@ def gradient_of_loss(criterion: Any, dloss: np.ndarray | None) -> np.ndarray:
 
 def scalar(loss: float | np.floating, prediction: np.ndarray) -> np.ndarray:
     """The loss as an array; a Python float has no dtype of its own and takes the prediction's."""
-    return np.array(loss, prediction.dtype if type(loss) is float else None)
+    return np.array(host(loss), prediction.dtype if type(loss) is float else None)
 
 
 def buffer_rows(net: Any) -> list[Tensor]:
-    return [Tensor(f"buffer.{name}", "forward", b.copy()) for name, b in named_buffers(net)]
+    return [Tensor(f"buffer.{name}", "forward", kept(b)) for name, b in named_buffers(net)]
 
 
 def data(parameters: dict[str, Any]) -> dict[str, np.ndarray]:
     """Copies of their values."""
-    return {name: p.data.copy() for name, p in parameters.items()}
+    return {name: kept(p.data) for name, p in parameters.items()}
 
 
 def spoil(parameters: dict[str, Any]) -> None:
@@ -120,20 +122,24 @@ def _trained(
     those that are not bit for bit what `backward` gave: none, unless something is wrong."""
     if not hasattr(net, "backward_parameters"):
         return []
-    expected = {name: None if p.grad is None else p.grad.copy() for name, p in parameters.items()}
+    expected = {name: None if p.grad is None else kept(p.grad) for name, p in parameters.items()}
     for name, p in parameters.items():  # gradients of the last step stay in place in training
-        p.grad = None if expected[name] is None else np.full_like(p.data, np.nan)
+        p.grad = None if expected[name] is None else _nothing(p)
     net.backward_parameters(dprediction())
     rows = []
     for name, p in parameters.items():
         if expected[name] is None and p.grad is None:
             continue
-        nothing = np.full_like(p.data, np.nan)
-        found, wanted = (nothing if g is None else g.copy() for g in (p.grad, expected[name]))
+        found, wanted = (_nothing(p) if g is None else kept(g) for g in (p.grad, expected[name]))
         if not same(found, wanted):
             name = f"grad.{name} (backward_parameters)"
             rows.append(Tensor(name, "backward", found, wanted))
     return rows
+
+
+def _nothing(p: Any) -> np.ndarray:
+    """NaNs in place of its gradient."""
+    return np.full(p.data.shape, np.nan, p.data.dtype)
 
 
 class Shadow(NamedTuple):
@@ -160,11 +166,11 @@ def _note(unit: Unit, outputs: dict[str, np.ndarray], upstream: list[Tensor]) ->
         return y
 
     def noting_backward(dy: np.ndarray) -> np.ndarray:
-        upstream.append(Tensor(unit.dy, "backward", np.array(dy)))
+        upstream.append(Tensor(unit.dy, "backward", kept(dy)))
         dx = backward(dy)
         upstream.extend(gradient_rows(unit))
         if unit.inside:
-            upstream.append(Tensor(unit.dx, "backward", np.array(dx)))
+            upstream.append(Tensor(unit.dx, "backward", kept(dx)))
         return dx
 
     return shadow(unit.module, forward=noting_forward, backward=noting_backward)
@@ -173,7 +179,7 @@ def _note(unit: Unit, outputs: dict[str, np.ndarray], upstream: list[Tensor]) ->
 def gradient_rows(unit: Unit) -> list[Tensor]:
     """Of the unit's own parameters, where there are gradients."""
     return [
-        Tensor(dotted("grad", unit.path, name), "backward", np.array(p.grad))
+        Tensor(dotted("grad", unit.path, name), "backward", kept(p.grad))
         for name, p in own_parameters(unit.module)
         if p.grad is not None
     ]

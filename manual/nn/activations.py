@@ -138,7 +138,7 @@ class ELU(Module):
         y, straight = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, bool)
         np.expm1(np.minimum(x, 0, out=y), out=y)
         y *= self.alpha
-        np.putmask(y, np.greater_equal(x, 0, out=straight), x)
+        np.copyto(y, x, where=np.greater_equal(x, 0, out=straight))
         return y
 
     @overflowing

@@ -5,6 +5,7 @@ L_i = −[q y_i log p_i + (1 − y_i) log(1 − p_i)], p_i the probability predi
 
 import numpy as np
 
+from manual.arrays import can_be_read
 from manual.checks import InputError, check_array
 from manual.nn.criterion import ElementwiseLoss, times
 from manual.nn.module import overflowing
@@ -13,7 +14,7 @@ SMALLEST = float(np.float32(1e-12))  # torch's constant, which it keeps as a flo
 
 
 def _refuse_improbable(what: str, p: np.ndarray) -> None:
-    if not (p.min(initial=0) >= 0 and p.max(initial=1) <= 1):  # NaN is not
+    if p.size and can_be_read(p) and not (p.min() >= 0 and p.max() <= 1):  # NaN is not
         inside = (p >= 0) & (p <= 1)
         at = tuple(int(i) for i in np.argwhere(~inside)[0])
         raise InputError(f"{what}: expected probabilities in [0, 1], got {p[at]} at {at}")
@@ -119,7 +120,8 @@ class BCEWithLogitsLoss(_BinaryLoss):
         either target small losses keep their digits."""
         self._check(prediction, target)
         zero = self.new_empty(target.shape, bool)
-        if not np.isfinite(target, out=zero).all():
+        np.isfinite(target, out=zero)
+        if can_be_read(zero) and not zero.all():
             at = tuple(int(i) for i in np.argwhere(~np.isfinite(target))[0])
             raise InputError(
                 f"BCEWithLogitsLoss: target: expected finite numbers, got {target[at]} at {at}"
@@ -153,7 +155,7 @@ class BCEWithLogitsLoss(_BinaryLoss):
         positive = np.greater(x, 0, out=self.new_empty(x.shape, bool))
         for sigma, right, wrong in ((slopes, larger, smaller), (other, smaller, larger)):
             sigma[...] = wrong  # σ(x), σ(−x)
-            np.putmask(sigma, positive, right)
+            np.copyto(sigma, right, where=positive)
         slopes *= no
         other *= yes
         slopes -= other

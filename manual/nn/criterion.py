@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from manual.arrays import array_module, as_array, is_array, module_of
 from manual.checks import InputError, check_array
 from manual.nn.workspace import Reuses
 
@@ -9,9 +10,10 @@ from manual.nn.workspace import Reuses
 class Criterion(Reuses):
     """What every loss has. `reduction`: "mean", "sum" or "none", as in torch.
 
-    forward(prediction, target) returns a NumPy scalar of the prediction's dtype ("none": an
-    array, one loss for each element or position). backward(dloss) returns dLoss/dprediction; dloss,
-    the gradient of what comes after, is 1 where the loss is a scalar and must be given for "none".
+    forward(prediction, target) returns a NumPy scalar of the prediction's dtype ("none": an array,
+    one loss for each element or position); of CuPy arrays an array of rank 0, so that nobody waits
+    for the GPU. backward(dloss) returns dLoss/dprediction; dloss, the gradient of what comes after,
+    is 1 where the loss is a scalar and must be given for "none".
     What was given to forward must not be changed in place before backward has run.
     """
 
@@ -32,7 +34,27 @@ class Criterion(Reuses):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def __call__(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
+        if type(prediction) is not self.array_type:
+            self.follow(prediction)
+        if type(target) is not self.array_type:
+            self._refuse_elsewhere(target)
         return self.forward(prediction, target)
+
+    def to(self, device: str) -> "Criterion":
+        """Move what it holds, such as weights, to "cpu" or "cuda" (CuPy); returns the criterion.
+        Raises DeviceError where CuPy or a GPU is missing."""
+        for name, value in vars(self).items():
+            if is_array(value):
+                setattr(self, name, as_array(value, device))
+        self.follow(module_of(device).empty(0))
+        return self
+
+    def _refuse_elsewhere(self, target: np.ndarray) -> None:
+        if is_array(target) and array_module(target).ndarray is not self.array_type:
+            raise TypeError(
+                f"{type(self).__name__}: the prediction is a {self.array_type.__module__} array, "
+                f"the target a {array_module(target).__name__} array"
+            )
 
     def recall(self) -> tuple:
         if self.saved is None:
@@ -50,7 +72,7 @@ class Criterion(Reuses):
                 )
             return dtype.type(1)
         if np.ndim(dloss) == 0:
-            dloss = np.asarray(dloss, dtype)
+            dloss = self._workspace.asarray(dloss, dtype)
         check_array(f"{type(self).__name__}: dloss", dloss, shape, dtype)
         return dloss
 

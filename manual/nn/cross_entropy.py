@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from manual.arrays import as_array, can_be_read, take
 from manual.checks import DtypeError, InputError, check_array, whole_number
 from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
@@ -46,6 +47,7 @@ class _ClassLoss(Criterion):
 
     label_smoothing = 0.0
     _range = np.arange(0)
+    _all_count = True  # by the last target that could be looked at
 
     def __init__(
         self,
@@ -88,20 +90,24 @@ class _ClassLoss(Criterion):
             )
         indices = self.new_empty((y.size,), np.intp)
         indices.reshape(expected)[...] = y
+        if not can_be_read(y):  # a CUDA graph: its targets must be like those before it
+            return indices, self._all_count
         unsigned = indices.view(UNSIGNED)  # those below 0 are large
         if not y.size or unsigned[unsigned.argmax()] < classes:
-            return indices, not 0 <= self.ignore_index < classes
+            self._all_count = not 0 <= self.ignore_index < classes
+            return indices, self._all_count
         outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
         if outside.any():
             n = tuple(int(i) for i in np.argwhere(outside)[0])
             raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
+        self._all_count = False
         return indices, False
 
     def _from_indices(self, shape: tuple[int, ...], z: np.ndarray, y: np.ndarray) -> _Target:
         """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored. shape: of the
         prediction; z: the same as (C, M)."""
         classes, positions = z.shape
-        number, epsilon = z.dtype.type, self.label_smoothing
+        epsilon = self.label_smoothing
         at, all_count = self._indices(shape, y, classes)
         present = w = None
         if not all_count:
@@ -109,14 +115,14 @@ class _ClassLoss(Criterion):
             at *= counts
             present = w = counts.astype(z.dtype)
         if self.weight is not None:
-            w = self.weight.take(at, out=self.new_empty(at.shape, z.dtype), mode="clip")
+            w = take(self.weight, at, self.new_empty(at.shape, z.dtype))
             if present is not None:
                 w *= present
         divisor = 1
         if self.reduction == "mean":
             divisor = positions if all_count else np.count_nonzero(counts)
             divisor = divisor if self.weight is None else w.sum()
-            if divisor == 0:
+            if can_be_read(z) and divisor == 0:
                 raise ValueError(
                     f"{type(self).__name__}: no target counts (all are ignore_index or of "
                     "weight 0); the mean over nothing is undefined"
@@ -125,7 +131,7 @@ class _ClassLoss(Criterion):
             at *= positions
             at += self._first_numbers(positions)
         if not epsilon:
-            return _Target(number(divisor), y.shape, at=at, w=w)
+            return _Target(_number(divisor, z.dtype), y.shape, at=at, w=w)
         t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
         t[...] = epsilon / classes
         if self.weight is not None:
@@ -136,17 +142,17 @@ class _ClassLoss(Criterion):
         own *= 1 - epsilon
         own += self._entries(t, at)
         t.put(at, own)
-        return _Target(number(divisor), y.shape, t)
+        return _Target(_number(divisor, z.dtype), y.shape, t)
 
     def _entries(self, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         """The entries of a (C, M) at these places: (M,)."""
         out = self.new_empty(at.shape, values.dtype)
-        return values.take(at, out=out, mode="clip")  # all are inside: no copy is made
+        return take(values, at, out)
 
     def _first_numbers(self, n: int) -> np.ndarray:
         """0 … n − 1"""
-        if self._range.size != n:
-            self._range = np.arange(n)
+        if self._range.size != n or type(self._range) is not self.array_type:
+            self._range = self._workspace.arange(n)
         return self._range
 
     def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
@@ -165,9 +171,17 @@ class _ClassLoss(Criterion):
         return losses.reshape(t.losses)
 
     def _dlosses(self, dloss: np.ndarray | None, t: _Target) -> np.ndarray:
-        """dL/dL_n over the divisor, (1,) or (M,)."""
+        """dL/dL_n over the divisor, (1,) (on a GPU a number) or (M,)."""
         dlosses = self._dloss(dloss, t.losses, t.divisor.dtype) / t.divisor
+        # NumPy multiplies by an array faster than by a number; on a GPU it would have to be moved.
+        if self.elsewhere and isinstance(dlosses, np.generic):
+            return dlosses
         return dlosses.reshape(-1)
+
+
+def _number(divisor: int | np.floating | np.ndarray, dtype: np.dtype) -> np.floating | np.ndarray:
+    """In that dtype; one that was computed on a GPU stays there."""
+    return divisor.astype(dtype) if hasattr(divisor, "astype") else dtype.type(divisor)
 
 
 def _class_axis(shape: tuple[int, ...]) -> int:
@@ -195,7 +209,7 @@ class NLLLoss(_ClassLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         log_p, shape = self._classes_first(prediction), prediction.shape
-        t = self._from_indices(shape, log_p, np.asarray(target))
+        t = self._from_indices(shape, log_p, as_array(target))
         self.saved = t, log_p.shape, shape
         return self._loss(t, self._entries(log_p, t.at))
 
@@ -206,7 +220,10 @@ class NLLLoss(_ClassLoss):
         factor = self._dlosses(dloss, t)
         dz = self.new_empty(first, t.divisor.dtype)
         dz[...] = 0
-        dz.put(t.at, -factor if t.w is None else -t.w * factor)
+        dlog_p = np.negative(factor, out=self.new_empty(t.at.shape, dz.dtype))
+        if t.w is not None:
+            dlog_p *= t.w
+        dz.put(t.at, dlog_p)
         return as_given(dz, shape, _class_axis(shape))
 
 
@@ -254,7 +271,7 @@ class CrossEntropyLoss(_ClassLoss):
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
         z, shape = self._classes_first(prediction), prediction.shape
-        target = np.asarray(target)
+        target = as_array(target)
         if target.shape == shape:
             t = self._from_probabilities(target, z)
         else:
@@ -264,8 +281,10 @@ class CrossEntropyLoss(_ClassLoss):
         ones = self.ones(len(z), z.dtype)
         if t.dense is None:
             e_y, log_p = self._entries(e, t.at), self._entries(z, t.at)
-            e.put(t.at, 0)
-            others = np.dot(ones, e, out=self.new_empty(e_y.shape, z.dtype))  # S
+            others = self.new_empty(e_y.shape, z.dtype)
+            others[...] = 0
+            e.put(t.at, others)
+            np.dot(ones, e, out=others)  # S
             total = np.add(e_y, others, out=self.new_empty(e_y.shape, z.dtype))
             e_y -= 1
             e_y += others

@@ -4,6 +4,7 @@ from __future__ import annotations  # naming np.random.Generator would import nu
 
 import numpy as np
 
+from manual.arrays import as_if, can_be_read
 from manual.checks import InputError, check_array, random_generator
 from manual.nn.module import Module, overflowing
 
@@ -13,7 +14,9 @@ class Dropout(Module):
     expectation stays; in evaluation y = x. As torch.nn.Dropout. Any rank.
 
     generator: what the masks are drawn from (a fresh, unseeded numpy.random.Generator where none
-    is given). Networks of different dtypes with equal generators drop the same elements.
+    is given). Networks of different dtypes with equal generators drop the same elements, and so do
+    those on a GPU: the numbers are drawn on the CPU and copied there. So no CUDA graph can be
+    recorded of it in training: it would drop the same elements for ever.
     Source: Srivastava et al. 2014, Dropout.
     """
 
@@ -32,14 +35,22 @@ class Dropout(Module):
         check_array("Dropout: x", x)
         mask = None
         if self.training and self.p > 0:
+            if not can_be_read(x):
+                raise RuntimeError("Dropout: a CUDA graph would repeat one mask for ever")
             # In float64: the same masks in every dtype.
-            drawn = self.generator.random(out=self.new_empty(x.shape, float))
+            drawn = self._drawn(x)
             mask = self.new_empty(x.shape, x.dtype)
             np.greater_equal(drawn, self.p, out=mask)
             if self.p < 1:
                 mask *= 1 / (1 - self.p)
         self.saved = mask, x.shape, x.dtype
         return x if mask is None else np.multiply(x, mask, out=self.new_empty(x.shape, x.dtype))
+
+    def _drawn(self, x: np.ndarray) -> np.ndarray:
+        """Uniform numbers in [0, 1), float64, in the shape of x and where it is."""
+        if isinstance(x, np.ndarray):
+            return self.generator.random(out=self.new_empty(x.shape, float))
+        return as_if(x, self.generator.random(x.shape))
 
     @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def normal(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
     tail *= density
     density *= x.dtype.type(SQRT_HALF_PI_INVERSE)
     positive = np.greater(x, 0, out=new_empty(x.shape, bool))
-    np.putmask(tail, positive, np.subtract(1, tail, out=t))
+    np.copyto(tail, np.subtract(1, tail, out=t), where=positive)
     return tail, density
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from manual.arrays import DEVICES, array_module, as_array, as_if, host, is_array, module_of
 from manual.checks import FLOATS, InputError
 from manual.nn.parameter import Parameter, flatten, zero_grad
 from manual.nn.workspace import Reuses
@@ -45,7 +46,23 @@ class Module(Reuses):
         self.backward(dy)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
+        if type(x) is not self.array_type:
+            self.follow(x)
         return self.forward(x)
+
+    def follow(self, x: np.ndarray) -> None:
+        """As `Reuses.follow`. Raises TypeError where this module's own parameters or buffers are
+        not where x is."""
+        own = [value.data for value in vars(self).values() if isinstance(value, Parameter)]
+        own += [getattr(self, name) for name in self._buffers if getattr(self, name) is not None]
+        for a in own if is_array(x) else ():
+            if array_module(a) is not array_module(x):
+                raise TypeError(
+                    f"{type(self).__name__}: x is a {array_module(x).__name__} array, "
+                    f"a parameter a {array_module(a).__name__} array; "
+                    "to('cuda') or to('cpu') moves a network"
+                )
+        super().follow(x)
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """(attribute name, module) of each module directly inside this one."""
@@ -94,7 +111,7 @@ class Module(Reuses):
             raise KeyError(f"register_buffer: a name must be text without a dot, got {name!r}")
         if hasattr(self, name) and name not in self._buffers:
             raise KeyError(f"register_buffer: {type(self).__name__} has an attribute {name!r}")
-        if value is not None and not isinstance(value, np.ndarray):
+        if value is not None and not is_array(value):
             raise TypeError(
                 f"register_buffer: {name!r} must be a NumPy array or None, "
                 f"got {type(value).__name__}"
@@ -124,8 +141,8 @@ class Module(Reuses):
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Every parameter and buffer by its dotted path, in torch's order (module by module), as
-        copies: later updates do not change them."""
-        return {name: value.copy() for name, value in self._state().items()}
+        copies on the CPU: later updates do not change them."""
+        return {name: host(value).copy() for name, value in self._state().items()}
 
     def _state(self) -> dict[str, np.ndarray]:
         parameters, buffers = dict(self.named_parameters()), dict(self.named_buffers())
@@ -151,7 +168,7 @@ class Module(Reuses):
         own = self._state()
         problems = [f"missing {name!r}" for name in own.keys() - state.keys()]
         problems += [f"unexpected {name!r}" for name in state.keys() - own.keys()]
-        values = {name: np.asarray(state[name]) for name in own.keys() & state.keys()}
+        values = {name: np.asarray(host(state[name])) for name in own.keys() & state.keys()}
         for name, value in values.items():
             kinds, expected = ("iu", "whole") if own[name].dtype.kind == "i" else ("fiu", "real")
             if value.shape != own[name].shape:
@@ -165,20 +182,34 @@ class Module(Reuses):
         # Converted first: what cannot be converted must not leave half of them loaded.
         values = {name: value.astype(own[name].dtype) for name, value in values.items()}
         for name, value in values.items():
-            own[name][...] = value
+            own[name][...] = as_if(own[name], value)
 
-    def to(self, dtype: np.dtype) -> "Module":
-        """Convert every parameter (and its gradient) and every floating buffer to `dtype`;
-        returns the module."""
-        if np.dtype(dtype) not in FLOATS:
+    def to(self, dtype: np.dtype | str | None = None, device: str | None = None) -> "Module":
+        """Convert every parameter (and its gradient) and every floating buffer to `dtype`, and move
+        all to `device`, "cpu" or "cuda" (CuPy); to("cuda") alone will do. Returns the module.
+
+        An optimizer made before moves its state with its next step. Raises TypeError for another
+        dtype and for longdouble on a GPU, DeviceError where CuPy or a GPU is missing.
+        """
+        if device is None and isinstance(dtype, str) and dtype in DEVICES:
+            dtype, device = None, dtype
+        if dtype is not None and np.dtype(dtype) not in FLOATS:
             raise TypeError(f"dtype {dtype!r} is not float32, float64 or longdouble")
+        if device is not None and module_of(device) is not np:
+            own = {np.dtype(dtype or a.dtype) for a in (*self.parameters(), *self.buffers())}
+            if np.dtype(np.longdouble) in own:
+                raise TypeError("a GPU has no longdouble: to(np.float64) or float32 first")
         for p in self.parameters():
-            p.to(dtype)
+            p.to(dtype, device)
         for module in self.modules():
             for name in module._buffers:
                 value = getattr(module, name)
-                if value is not None and value.dtype.kind == "f":
-                    setattr(module, name, value.astype(dtype))
+                if value is not None:
+                    kept = dtype is None or value.dtype.kind != "f"
+                    value = value if kept else value.astype(dtype)
+                    setattr(module, name, as_array(value, device))
+            if device is not None:
+                Reuses.follow(module, module_of(device).empty(0))
         self.flatten_parameters()
         return self
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from manual.arrays import as_array, as_if, device_of, module_of
 from manual.checks import FLOATS
 
 
 class Flat:
     """One buffer for the values of several parameters and one for their gradients."""
 
-    def __init__(self, size: int, dtype: np.dtype) -> None:
-        self.data = np.empty(size, dtype)
-        self.grad = np.empty(size, dtype)
+    def __init__(self, size: int, dtype: np.dtype, device: str) -> None:
+        empty = module_of(device).empty
+        self.data, self.grad = empty(size, dtype), empty(size, dtype)
 
 
 class Parameter:
@@ -34,7 +35,7 @@ class Parameter:
     """
 
     def __init__(self, data: np.ndarray) -> None:
-        data = np.asarray(data)
+        data = as_array(data)
         if data.dtype not in FLOATS:
             raise TypeError(
                 f"a Parameter is float32, float64 or longdouble, got an array of {data.dtype}"
@@ -42,7 +43,7 @@ class Parameter:
         self._shape = data.shape
         self._transposed = data.flags.f_contiguous and not data.flags.c_contiguous
         self._has_grad = False
-        self._place(Flat(data.size, data.dtype), 0)
+        self._place(Flat(data.size, data.dtype, device_of(data)), 0)
         self._data[...] = data
 
     def _place(self, flat: Flat, start: int) -> None:
@@ -87,7 +88,7 @@ class Parameter:
         return self._grad
 
     def _checked(self, what: str, value: np.ndarray) -> np.ndarray:
-        value = np.asarray(value)
+        value = as_if(self._data, value)
         if value.shape != self.shape or value.dtype != self.dtype:
             raise ValueError(
                 f"{what} of this parameter has shape {self.shape} and dtype {self.dtype}, "
@@ -95,13 +96,20 @@ class Parameter:
             )
         return value
 
-    def to(self, dtype: np.dtype) -> None:
-        """Convert value and gradient to `dtype`, into a buffer of this parameter's own."""
-        data, grad = self.data.astype(dtype), self.grad
-        self._place(Flat(data.size, data.dtype), 0)
+    def to(self, dtype: np.dtype | None = None, device: str | None = None) -> None:
+        """Convert value and gradient to `dtype` and move them to `device` (None: as they are), into
+        a buffer of this parameter's own."""
+        dtype, device = dtype or self.dtype, device or self.device
+        data, grad = as_array(self.data.astype(dtype), device), self.grad
+        self._place(Flat(data.size, data.dtype, device), 0)
         self._data[...] = data
         if grad is not None:
             self.grad = grad.astype(dtype)
+
+    @property
+    def device(self) -> str:
+        """Where it is: "cpu", or "cuda" for a CuPy array."""
+        return device_of(self._data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -135,18 +143,19 @@ class Parameter:
 
 
 def flatten(parameters: Iterable[Parameter]) -> None:
-    """Move parameters one behind the other into one pair of buffers (one pair per dtype).
+    """Move parameters one behind the other into one pair of buffers (one pair per dtype
+    and device).
 
     Parameters that lie so already are not moved. A move leaves the values as they are, but an
     array that was taken from `p.data` before it is no longer a view of the parameter.
     """
-    by_dtype: dict[np.dtype, list[Parameter]] = {}
+    alike: dict[tuple[np.dtype, str], list[Parameter]] = {}
     for p in parameters:
-        by_dtype.setdefault(p.dtype, []).append(p)
-    for dtype, group in by_dtype.items():
+        alike.setdefault((p.dtype, p.device), []).append(p)
+    for (dtype, device), group in alike.items():
         if len(list(stretches(group))) == 1:
             continue
-        flat, start = Flat(sum(p.size for p in group), dtype), 0
+        flat, start = Flat(sum(p.size for p in group), dtype, device), 0
         for p in group:
             p._move(flat, start)
             start += p.size

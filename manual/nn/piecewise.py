@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from manual.arrays import array_module
 from manual.checks import InputError, check_array, finite_number, float_dtype, whole_number
 from manual.nn.module import Module
 from manual.nn.parameter import Parameter
@@ -170,7 +171,7 @@ class Maxout(Module):
         first, shape, dtype = self.recall()
         check_array("Maxout: dy", dy, first.shape, dtype)
         largest = self.new_empty((*first.shape, self.pieces), bool)
-        np.equal(first[..., None], np.arange(self.pieces), out=largest)
+        np.equal(first[..., None], array_module(dy).arange(self.pieces), out=largest)
         return _kept(largest, dy[..., None], self.new_empty(largest.shape, dtype)).reshape(shape)
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from manual.arrays import maxima
 from manual.checks import check_array
 from manual.nn.module import Module, overflowing
 
@@ -116,7 +117,7 @@ def as_given(first: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray
 def subtract_maximum(z: np.ndarray, new_empty: Callable) -> None:
     """z_cm ← z_cm − max_k z_km; without classes there is nothing to subtract from."""
     if len(z):
-        z -= np.maximum.reduce(z, 0, None, new_empty(z.shape[1:], z.dtype))
+        z -= maxima(z, new_empty(z.shape[1:], z.dtype))
 
 
 def sum_and_log(

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from sys import getrefcount
+from types import ModuleType
 
 import numpy as np
+
+from manual.arrays import array_module, device_of, is_array, module_of
 
 SHAPES, COPIES = 12, 16  # of how many shapes arrays are kept, and how many of one shape
 
@@ -14,11 +17,18 @@ class Workspace:
 
     CPython counts who holds an object. So whoever keeps what a module returned need not copy it:
     as long as it is kept nothing is written to it, and others are taken instead.
+
+    device: where they are, "cpu" or "cuda".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self._kept: dict[tuple[tuple[int, ...], np.dtype | type], list[np.ndarray]] = {}
         self._ones: dict[tuple[int, np.dtype], np.ndarray] = {}
+
+    @property
+    def _module(self) -> ModuleType:
+        return module_of(self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """An array with any values, in C order."""
@@ -29,7 +39,7 @@ class Workspace:
         for array in arrays:
             if getrefcount(array) == UNUSED:
                 return array
-        array = np.empty(shape, dtype)
+        array = self._module.empty(shape, dtype)
         if len(arrays) < COPIES:
             arrays.append(array)
         return array
@@ -39,13 +49,21 @@ class Workspace:
         ones = self._ones.get((n, dtype))
         if ones is None:
             _forget_oldest(self._ones)
-            ones = self._ones[n, dtype] = np.ones(n, dtype)
-            ones.flags.writeable = False
+            ones = self._ones[n, dtype] = self._module.ones(n, dtype)
+            if self.device == "cpu":  # CuPy knows no such flag
+                ones.flags.writeable = False
         return ones
+
+    def arange(self, n: int) -> np.ndarray:
+        return self._module.arange(n)
+
+    def asarray(self, value: object, dtype: np.dtype) -> np.ndarray:
+        """The value as an array where those of this workspace are."""
+        return self._module.asarray(value, dtype)
 
     # A copy or a pickle of a module takes no scratch memory along.
     def __reduce__(self) -> tuple:
-        return Workspace, ()
+        return Workspace, (self.device,)
 
 
 def _forget_oldest(kept: dict) -> None:
@@ -59,7 +77,23 @@ def _references(arrays: list[np.ndarray]) -> Iterator[int]:
 
 
 class Reuses:
-    """What has a workspace of its own."""
+    """What has a workspace of its own. array_type: of the arrays in it."""
+
+    array_type: type = np.ndarray
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they are not on the CPU."""
+        return self.array_type is not np.ndarray
+
+    def follow(self, x: np.ndarray) -> None:
+        """Take new arrays from where x is, on the CPU or the GPU. What is no array changes
+        nothing."""
+        array_type = array_module(x).ndarray
+        if is_array(x) and array_type is not self.array_type:
+            for name in ("new_empty", "ones"):
+                vars(self).pop(name, None)
+            self.array_type, self._workspace = array_type, Workspace(device_of(x))
 
     @cached_property
     def _workspace(self) -> Workspace:

@@ -7,6 +7,7 @@ from types import GeneratorType
 
 import numpy as np
 
+from manual.arrays import number
 from manual.nn.parameter import Parameter
 
 
@@ -21,8 +22,8 @@ def clip_grad_norm_(
         g ← g · min(1, max_norm / (‖g‖ + 1e-6))        ‖g‖: the norm of all gradients as one vector
 
     norm_type: p of (Σ|gᵢ|ᵖ)^(1/p); inf for the largest |gᵢ|. Returns ‖g‖ from before, in the
-    gradients' dtype, right wherever that dtype can hold it (torch's squares overflow before). A
-    parameter whose grad is None does not count.
+    gradients' dtype (on the CPU), right wherever that dtype can hold it (torch's squares overflow
+    before). A parameter whose grad is None does not count.
 
     Raises RuntimeError, before anything is scaled, where the norm is not finite, if asked to
     (otherwise gradients become 0 or NaN, as in torch); ValueError for a max_norm or norm_type
@@ -66,12 +67,12 @@ def _norm(x: np.ndarray, p: float) -> np.floating:
     """(Σ|xᵢ|ᵖ)^(1/p), as |x| / u with a unit u that keeps every power ≤ 1 and one of them 1."""
     x = np.abs(x)
     if p == 0 or x.size == 0:
-        return x.dtype.type(np.count_nonzero(x))
-    unit = x.max() if p > 0 else x.min()
+        return x.dtype.type(number(np.count_nonzero(x)))
+    unit = number(x.max() if p > 0 else x.min())
     if math.isinf(p) or unit == 0 or not np.isfinite(unit):
         return unit
     x /= unit
-    return unit * (x**p).sum() ** (1 / p)
+    return unit * number((x**p).sum()) ** (1 / p)
 
 
 def _grads(parameters: Parameter | Iterable[Parameter]) -> list[np.ndarray]:

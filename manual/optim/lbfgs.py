@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from manual.arrays import as_if, host, number
 from manual.nn.parameter import Parameter
 from manual.optim.line_search import Point, strong_wolfe
 from manual.optim.optimizer import Optimizer, array_of, check_number
@@ -99,7 +100,7 @@ class LBFGS(Optimizer):
         """
         [group], [state] = self.param_groups, self._states
         self._check(group)
-        self._convert(state, group["params"][0].dtype)
+        self._convert(state, group["params"][0].data)
         # A step that is too long may reach an infinite loss, which the search then rejects.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return self._minimize(closure, group, state)
@@ -122,13 +123,13 @@ class LBFGS(Optimizer):
             _, loss, g = evaluate()
             for p, data in zip(group["params"], kept, strict=True):
                 p.data = data
-            return Point(t, loss, g, np.dot(g, d))
+            return Point(t, loss, g, number(np.dot(g, d)))
 
         first_loss, loss, g = evaluate()
         evaluations = 1
         state["func_evals"] = state.get("func_evals", 0) + 1
         state.setdefault("n_iter", 0)
-        if np.abs(g).max() <= least_gradient:
+        if number(np.abs(g).max()) <= least_gradient:
             return first_loss
 
         for iteration in range(1, max_iter + 1):
@@ -136,13 +137,13 @@ class LBFGS(Optimizer):
             if state["n_iter"] == 1:
                 state |= {"old_dirs": [], "old_stps": [], "ro": [], "H_diag": 1.0}
                 d = -g
-                t = min(1.0, 1.0 / np.abs(g).sum()) * lr
+                t = min(1.0, 1.0 / number(np.abs(g).sum())) * lr
             else:
                 _remember(state, g, int(group["history_size"]))
                 d = _direction(state, g)
                 t = lr
             state |= {"d": d, "t": t, "prev_flat_grad": g, "prev_loss": loss}
-            slope = np.dot(g, d)
+            slope = number(np.dot(g, d))
             if slope > -least_change:
                 break
             if group["line_search_fn"]:
@@ -150,7 +151,7 @@ class LBFGS(Optimizer):
                     at,
                     Point(0, loss, g, slope),
                     t,
-                    size=np.abs(d).max(),
+                    size=number(np.abs(d).max()),
                     max_ls=max_eval - evaluations,
                 )
                 t, loss, g = found.t, found.loss, found.gradient
@@ -166,8 +167,8 @@ class LBFGS(Optimizer):
             state["func_evals"] += evaluated
             if (
                 evaluations >= max_eval
-                or np.abs(g).max() <= least_gradient
-                or np.abs(d * t).max() <= least_change
+                or number(np.abs(g).max()) <= least_gradient
+                or number(np.abs(d * t).max()) <= least_change
                 or abs(loss - state["prev_loss"]) < least_change
             ):
                 break
@@ -177,7 +178,7 @@ class LBFGS(Optimizer):
         """All gradients in one 1-D array, each in C order, as torch has it."""
         params = self.param_groups[0]["params"]
         return np.concatenate(
-            [np.zeros(p.size, p.dtype) if p.grad is None else p.grad.ravel() for p in params]
+            [np.zeros_like(p.data).ravel() if p.grad is None else p.grad.ravel() for p in params]
         )
 
     def _move(self, t: float, d: np.ndarray) -> None:
@@ -192,21 +193,34 @@ class LBFGS(Optimizer):
     def _fresh(self, group: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    def _convert(self, state: dict[str, Any], dtype: np.dtype) -> None:
-        """All that was computed, to dtype: the network may have been converted since."""
+    def _convert(self, state: dict[str, Any], data: np.ndarray) -> None:
+        """All that was computed, to the dtype and the place of data, a parameter's: the network may
+        have been converted or moved since. Numbers stay on the CPU."""
+
+        def vector(value: np.ndarray) -> np.ndarray:
+            return as_if(data, value).astype(data.dtype, copy=False)
+
         for name in state.keys() & {*VECTORS}:
-            state[name] = state[name].astype(dtype, copy=False)
+            state[name] = vector(state[name])
         for name in state.keys() & {*LISTS}:
-            state[name] = [np.asarray(v).astype(dtype, copy=False)[()] for v in state[name]]
+            state[name] = [vector(v) if np.ndim(v) else data.dtype.type(v) for v in state[name]]
         for name in state.keys() & {*NUMBERS}:
-            state[name] = dtype.type(state[name])
+            state[name] = data.dtype.type(state[name])
 
     def _entries(
         self, group: dict[str, Any], state: dict[str, Any]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         if state:
-            self._convert(state, group["params"][0].dtype)
-            yield 0, copy.deepcopy(state)
+            self._convert(state, group["params"][0].data)
+            yield (
+                0,
+                {
+                    name: [copy.deepcopy(host(v)) for v in value]
+                    if name in LISTS
+                    else copy.deepcopy(host(value))
+                    for name, value in state.items()
+                },
+            )
 
     def _loaded(
         self, group: dict[str, Any], entries: list[dict[str, Any]], who: str
@@ -225,11 +239,11 @@ class LBFGS(Optimizer):
                 shape = () if name == "ro" else size
                 state[name] = [np.array(array_of(what, v, shape))[()] for v in value]
             else:
-                number = array_of(what, value, ())[()]
-                state[name] = int(number) if name in COUNTS else number
+                given_number = array_of(what, value, ())[()]
+                state[name] = int(given_number) if name in COUNTS else given_number
         if len({len(state.get(name, ())) for name in LISTS}) != 1:
             raise ValueError(f"{who} has {', '.join(LISTS)} of different lengths")
-        self._convert(state, group["params"][0].dtype)
+        self._convert(state, group["params"][0].data)
         return state
 
 
@@ -237,11 +251,11 @@ def _remember(state: dict[str, Any], g: np.ndarray, history_size: int) -> None:
     """Keep the last step s and the change y of the gradient, where the curvature yᵀs is positive
     (or H would not be)."""
     y, s = g - state["prev_flat_grad"], state["d"] * state["t"]
-    ys = np.dot(y, s)
+    ys = number(np.dot(y, s))
     if ys > 1e-10:
         for name, value in (("old_dirs", y), ("old_stps", s), ("ro", 1 / ys)):
             state[name] = [*state[name], value][-history_size:]
-        state["H_diag"] = ys / np.dot(y, y)
+        state["H_diag"] = ys / number(np.dot(y, y))
 
 
 def _direction(state: dict[str, Any], g: np.ndarray) -> np.ndarray:
@@ -249,10 +263,10 @@ def _direction(state: dict[str, Any], g: np.ndarray) -> np.ndarray:
     pairs = list(zip(state["old_stps"], state["old_dirs"], state["ro"], strict=True))
     q, alphas = -g, []
     for s, y, rho in reversed(pairs):
-        alphas.append(rho * np.dot(s, q))
+        alphas.append(rho * number(np.dot(s, q)))
         q -= alphas[-1] * y
     r = state["H_diag"] * q
     for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        beta = rho * np.dot(y, r)
+        beta = rho * number(np.dot(y, r))
         r += (alpha - beta) * s
     return r

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from manual.arrays import as_if, host
 from manual.nn.module import overflowing
 from manual.nn.parameter import Parameter, stretches, zero_grad
 from manual.nn.workspace import Reuses
@@ -118,6 +119,8 @@ class Optimizer(Reuses):
             own = slice(offset, offset + theta.size)
             offset = own.stop
             if number is not None:
+                if type(theta) is not self.array_type:
+                    self.follow(theta)
                 kept = {name: buffers[name][own] for name in names}
                 self._update(theta, grad, kept, number, options)
         if names:
@@ -177,7 +180,7 @@ class Optimizer(Reuses):
     def state_dict(self) -> dict[str, Any]:
         """{"state": {number of a parameter: its state by name}, "param_groups": [the options, and
         in "params" the numbers of the parameters]}, in torch's layout, with arrays for
-        tensors; copies."""
+        tensors; copies, on the CPU."""
         state, groups, first = {}, [], 0
         for group, own in zip(self.param_groups, self._states, strict=True):
             state |= {first + i: entry for i, entry in self._entries(group, own)}
@@ -195,7 +198,7 @@ class Optimizer(Reuses):
             own = slice(offset, offset + p.size)
             if steps is not None:
                 counted = {"step": steps} if self._counts else {}
-                yield i, counted | {n: p.shaped(b[own]).copy() for n, b in buffers.items()}
+                yield i, counted | {n: host(p.shaped(b[own])).copy() for n, b in buffers.items()}
             offset += p.size
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -249,7 +252,8 @@ class Optimizer(Reuses):
             for name in entry.keys() - counted:
                 value = array_of(f"{who}: {name} of parameter {i} of a group", entry[name], p.shape)
                 buffers = state.prepare((name,), p.dtype)
-                p.shaped(buffers[name][offset : offset + p.size])[...] = value
+                own = p.shaped(buffers[name][offset : offset + p.size])
+                own[...] = as_if(own, value)
             if entry:
                 steps = entry.get("step", 1)
                 check_number(f"{who}: step", float(steps), 0)
@@ -266,7 +270,7 @@ class GroupState:
     """
 
     def __init__(self, params: list[Parameter]) -> None:
-        self.size = sum(p.size for p in params)
+        self.first, self.size = params[0], sum(p.size for p in params)
         self.steps: list[int | None] = [None] * len(params)
         self.buffers: dict[str, np.ndarray] = {}
         self.dtype: np.dtype | None = None  # of the last step's parameters
@@ -274,11 +278,15 @@ class GroupState:
         self.options: dict[str, Any] = {}  # its options as numbers
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
-        """All buffers, also those named, in dtype: the network may have been converted since."""
+        """All buffers, also those named, in dtype and where the parameters are: the network may
+        have been converted or moved since."""
+        data = self.first.data
         for name in names:
             if name not in self.buffers:
-                self.buffers[name] = np.zeros(self.size, dtype)
+                self.buffers[name] = as_if(data, np.zeros(self.size, dtype))
         for name, buffer in self.buffers.items():
+            if type(buffer) is not type(data):
+                buffer = as_if(data, buffer)
             self.buffers[name] = buffer.astype(dtype, copy=False)
         return self.buffers
 
@@ -296,7 +304,7 @@ def check_number(what: str, value: Any, low: float = -math.inf, high: float = ma
 
 def array_of(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The value as an array. Raises ValueError unless it is one of real numbers of that shape."""
-    array = np.asarray(value)
+    array = np.asarray(host(value))
     if array.shape != shape or array.dtype.kind not in "fiu":
         raise ValueError(
             f"{what} has shape {array.shape} and dtype {array.dtype}, "

@@ -18,6 +18,7 @@ import pytest
 from benchmarks import bench, cli, mnist
 from benchmarks.data import load
 from manual import nn
+from tests.stand_in import standing_in
 
 QUICK = ["bench", "--epochs", "2", "--hidden", "8"]
 
@@ -52,7 +53,7 @@ def test_bench_writes_a_row_for_each_side_and_epoch_and_a_picture(handgrad, tmp_
     assert status == 0, err
     assert "proven: 51 tensors over 3 steps" in err
     assert "784-8-10 relu" in out
-    assert "manual on cpu, torch on cpu" in out
+    assert "both on cpu" in out
     files = sorted(p.name for p in (tmp_path / "results").iterdir())
     assert [re.sub(r"-[0-9T.]+Z", "", name) for name in files] == [
         ".runs.csv.lock",
@@ -325,11 +326,22 @@ def test_a_network_larger_than_memory_is_refused(handgrad, tmp_path, monkeypatch
         assert "not enough memory" in refused(handgrad, tmp_path, "bench")
 
 
-def test_cuda_without_a_gpu_is_refused(handgrad, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "command", [["bench"], ["bench", "--steps"], ["verify"], ["homework"]], ids=" ".join
+)
+def test_cuda_without_a_gpu_is_refused_with_what_is_missing(
+    command, handgrad, tmp_path, monkeypatch
+):
     import torch
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "no GPU" in refused(handgrad, tmp_path, "bench", "--device", "cuda")
+    arguments = handgrad, tmp_path, *command, "--device", "cuda"
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert "CuPy, which is not installed: pip install 'handgrad[gpu]'" in refused(*arguments)
+    with standing_in() as cupy:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert "torch sees no CUDA device here" in refused(*arguments)
+        cupy.cuda.is_available = lambda: False
+        assert "CuPy is installed, but sees no CUDA device here" in refused(*arguments)
 
 
 def test_an_unknown_command_is_refused(handgrad, tmp_path):

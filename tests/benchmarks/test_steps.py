@@ -361,6 +361,7 @@ def rows_of(batches, threads=1, us=100_000.0, ratio=12.345, names=tuple(MAKERS))
             "loss": problem.CROSS_ENTROPY,
             "dtype": "float32",
             "threads": threads,
+            "device": "cpu",
             "batch": n,
             "contestant": name,
             "us": us * (1 + k) * n**0.7,

@@ -23,8 +23,9 @@ def test_all_that_was_used_and_the_command(monkeypatch):
     monkeypatch.setattr("compare.context._libraries", Libraries)
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     monkeypatch.setattr("sys.orig_argv", ["python", "my check.py", "--seed", "3"])
-    assert context(41, "cuda:1") == (
-        f"seed 41, numpy {np.__version__}, torch {torch.__version__} on cuda:1, "
+    monkeypatch.setattr("compare.context.described", "<{}>".format)
+    assert context(41, "cuda") == (
+        f"seed 41, numpy {np.__version__}, torch {torch.__version__} on <cuda>, "
         f"python {platform.python_version()}, {platform.machine()}, "
         f"threads: torch {torch.get_num_threads()}, openblas 3, mkl 7\n"
         "reproduce: python 'my check.py' --seed 3"

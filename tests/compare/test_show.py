@@ -95,7 +95,7 @@ def test_the_homework(monkeypatch):
     shapes = {"0.weight": (3, 2), "0.bias": (3,), "2.weight": (1, 3), "2.bias": (1,)}
     asked = []
 
-    def check(name, dtype):
+    def check(name, dtype, device):
         asked.append((name, dtype))
         rows = [("loss", np.array(0.25))]
         for number, (key, shape) in enumerate(shapes.items(), 1):

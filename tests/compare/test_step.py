@@ -511,7 +511,8 @@ def test_a_loss_that_is_no_scalar_has_one_cotangent_on_every_side(dtype):
         sides.go_on()
 
 
-def test_sides_have_the_device_and_the_seed_given():
+def test_sides_have_the_device_and_the_seed_given(monkeypatch):
+    monkeypatch.setattr("compare.step.moved", lambda run, device: run)  # torch alone knows "meta"
     net, criterion, x, _ = net_of(np.float64)
     sides = Sides(Run(net, criterion), None, x.dtype, "meta", 5, True)
     devices = [side.net[0].weight.device.type for side in (sides.theirs, sides.exact)]
@@ -829,6 +830,7 @@ def test_torch_computes_on_the_device_and_in_the_dtype_given(monkeypatch):
         return torch_run(own, given, device, dtype)
 
     monkeypatch.setattr("compare.step.torch_run", noting)
+    monkeypatch.setattr("compare.step.moved", lambda run, device: run)  # torch alone knows "meta"
     sides = Sides(Run(net, criterion), None, x.dtype, "meta", 0, False)
     assert built == [("meta", torch.float32), ("cpu", torch.float64)]
 

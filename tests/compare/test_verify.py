@@ -277,8 +277,8 @@ def stand_ins(monkeypatch):
             rows = [IDLE, SAME]
         return Comparison(frame(rows), "", {}, tuple(options["allow_vacuous"]))
 
-    def checked(name, dtype):
-        calls.append(("check", name, dtype))
+    def checked(name, dtype, device):
+        calls.append(("check", name, dtype, device))
         errors = {"manual_error": [1e-16, 3e-16, 0.0], "torch_error": [2e-16, 1e-16, 0.0]}
         verdicts = ["ok", "mismatch" if (name, dtype) == ("b", np.float32) else "ok", "ok"]
         names = ["loss", "grad.0.bias", "d_x"]
@@ -293,12 +293,12 @@ def stand_ins(monkeypatch):
 
 def test_what_is_asked_and_what_is_reported_of_a_case(stand_ins):
     [plan], told = stand_ins, []
-    results = list(verify.verify(7, told.append, only={"StepLR", "Adam"}))
+    results = list(verify.verify(7, told.append, only={"StepLR", "Adam"}, device="cuda"))
     assert told == ["StepLR"] * 2
     asked = [call[1:] for call in stand_ins[1:] if call[0] == "compare"]
     case = plan[1]
     options = {"optimizer": case.optimizer, "scheduler": case.scheduler, "clip": print}
-    options |= {"steps": 4, "seed": 7, "allow_vacuous": ["*"]}
+    options |= {"steps": 4, "device": "cuda", "seed": 7, "allow_vacuous": ["*"]}
     for given, found in asked:
         assert [id(v) for v in given] == [id(v) for v in (case.net, case.criterion, case.x, case.y)]
         assert found == options
@@ -329,10 +329,10 @@ def test_what_is_reported_of_all_that_passes(stand_ins):
 
 def test_what_is_asked_and_what_is_reported_of_the_homework(stand_ins):
     told = []
-    results = list(verify.verify(7, told.append, only=["homework"]))
+    results = list(verify.verify(7, told.append, only=["homework"], device="cuda"))
     assert told == ["homework (a)", "homework (b)"] * 2
     assert [call[1:] for call in stand_ins[1:] if call[0] == "check"] == [
-        (name, dtype) for dtype in (np.float64, np.float32) for name in "ab"
+        (name, dtype, "cuda") for dtype in (np.float64, np.float32) for name in "ab"
     ]
     asked = [call[1:] for call in stand_ins[1:] if call[0] == "compare"]
     for ((net, criterion, x, y), options), (dtype, name) in zip(
@@ -345,7 +345,7 @@ def test_what_is_asked_and_what_is_reported_of_the_homework(stand_ins):
         np.testing.assert_array_equal(y, right_y)
         assert {x.dtype, y.dtype, net[0].weight.dtype} == {np.dtype(dtype)}
         given = options.pop("optimizer")
-        assert options == {"allow_vacuous": ["d_x"]}
+        assert options == {"device": "cuda", "allow_vacuous": ["d_x"]}
         assert given.defaults == optimizer.defaults
         assert given.param_groups[0]["params"][0] is net[0].weight
     shown = [(r["case"], r["dtype"], r["verdict"], r["worst"], r["failed"]) for r in results]

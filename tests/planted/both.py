@@ -320,7 +320,9 @@ BUGS = [
         "clip_grad_norm_",
         "the root forgotten",
         edited(
-            clip._norm, "return unit * (x**p).sum() ** (1 / p)", "return unit**2 * (x**p).sum()"
+            clip._norm,
+            "return unit * number((x**p).sum()) ** (1 / p)",
+            "return unit**2 * (x**p).sum()",
         ),
         other_clip(rootless),
         clipped(optim.clip_grad_norm_, max_norm=0.1),

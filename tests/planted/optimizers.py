@@ -269,7 +269,7 @@ BUGS = [
     bug(
         optim.LBFGS,
         "the first step not shortened",
-        edited(optim.LBFGS._minimize, "min(1.0, 1.0 / np.abs(g).sum()) * lr", "lr"),
+        edited(optim.LBFGS._minimize, "min(1.0, 1.0 / number(np.abs(g).sum())) * lr", "lr"),
         max_iter=1,
         scale=3.0,
     ),
@@ -290,7 +290,7 @@ BUGS = [
     bug(
         optim.LBFGS,
         "the first Hessian not inverted",
-        edited(lbfgs._remember, "ys / np.dot(y, y)", "np.dot(y, y) / ys"),
+        edited(lbfgs._remember, "ys / number(np.dot(y, y))", "number(np.dot(y, y)) / ys"),
         row="state.d",
         **SECOND,
     ),

@@ -137,7 +137,7 @@ BUGS = [
         "dy to all pieces",
         edited(
             nn.Maxout.backward,
-            "np.equal(first[..., None], np.arange(self.pieces), out=largest)",
+            "np.equal(first[..., None], array_module(dy).arange(self.pieces), out=largest)",
             "largest[...] = True",
         ),
         alone(nn.Maxout, 6, 8),

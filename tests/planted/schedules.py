@@ -139,7 +139,7 @@ BUGS = [
     Bug(
         "clip_grad_norm_",
         "the root forgotten",
-        edited(clip._norm, ".sum() ** (1 / p)", ".sum()"),
+        edited(clip._norm, ".sum()) ** (1 / p)", ".sum())"),
         clipped(NORM, max_norm=0.1),
         "grad_norm",
     ),
