@@ -83,7 +83,7 @@ def test_manual_calls_no_other_function_of_numpy_on_data():
     host |= {"roll", "dtype", "prod", "where"}  # where: for longdouble alone
     host |= {"sum"}  # named in a docstring
     host |= {"ndarray", "generic", "floating", "integer", "longdouble", "float32", "float64"}
-    host |= {"int32", "int64", "intp", "inf", "nan", "random"}
+    host |= {"int32", "int64", "intp", "uintp", "inf", "nan", "random"}
     for path in MANUAL.rglob("*.py"):
         if path.name in HOST_ONLY:
             continue

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.distributed.watch import TIMEOUT, RankError, Watch, ranks
+from manual.arrays import module_of
 
 ARRIVE = 40.0  # seconds that the first process waits for the last one
 SETTLED = 2.0  # after which those who are there do not agree, whoever is to come yet
@@ -188,6 +189,7 @@ def connect(watch: Watch, device: str) -> Group:
             raise RankError(f"rank {watch.rank} needs GPU {local}, and its machine has {gpus}")
         device = f"cuda:{local}"
         torch.cuda.set_device(device)
+        module_of("cuda").cuda.Device(local).use()
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     limit = timedelta(seconds=TIMEOUT)
     group = Group(watch, torch.device(device))

@@ -21,6 +21,7 @@ from benchmarks.mnist import prove as prove_pair
 from benchmarks.results import provenance, write_csv
 from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
+from compare.device import true_float32
 from compare.show import plain_table
 
 VERSIONS = ("handgrad", "numpy", "torch", "git_commit")
@@ -79,7 +80,7 @@ def _run(
     )
     first = watch.rank == 0
     log = Run(out, "bench") if first else None
-    with equal_threads(settings.threads):
+    with equal_threads(settings.threads), true_float32(settings.device):
         if first:
             _prove_pair(data, settings)
             watch.announce("pair proven")

@@ -13,7 +13,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.distributed.group import Alone, Group
-from benchmarks.mnist import SCALE, Pair, numpy_of
+from benchmarks.mnist import SCALE, Pair, move, numpy_of
+from manual.arrays import as_array, as_if, host
 from manual.nn.parameter import runs
 from manual.training import scaled
 from torch_ref import twins
@@ -63,26 +64,33 @@ class Side:
 
     def wait(self) -> None:
         """Until everything asked for is done: on a GPU it may not be."""
+        if self.device != "cpu":
+            torch.cuda.synchronize(self.device)
 
 
 class Manual(Side):
     """manual's hand-written gradients. Those of all parameters lie in one flat buffer, which torch
-    adds up where it is: nothing is copied."""
+    adds up where it is, on the CPU or the GPU: nothing is copied."""
 
-    name, device = "manual", "cpu"
+    name = "manual"
 
-    def __init__(self, group: Group | Alone, pair: Pair, x: np.ndarray, y: np.ndarray) -> None:
+    def __init__(
+        self, group: Group | Alone, pair: Pair, x: np.ndarray, y: np.ndarray, device: torch.device
+    ) -> None:
         super().__init__(group)
+        self.device = str(device)
+        move(pair, device.type)
         self.net, self.criterion, self.optimizer = pair
-        self.x, self.y = x, y
+        self.x, self.y = as_array(x, device.type), as_array(y, device.type)
         self.dtype = next(self.net.parameters()).dtype
         self.flat = [shared_memory(gradients) for _, gradients in runs(self.net.parameters())]
 
     def backward(self, own: np.ndarray, weight: float) -> float:
         loss = 0.0
         if len(own):
-            inputs = scaled(self.x.take(own, axis=0), self.dtype, SCALE)
-            loss = float(self.criterion(self.net(inputs), self.y.take(own, axis=0)))
+            at = as_if(self.x, own)
+            inputs = scaled(self.x.take(at, axis=0), self.dtype, SCALE)
+            loss = float(self.criterion(self.net(inputs), self.y.take(at, axis=0)))
             # dL/dL_r = n_r / n
             self.net.backward_parameters(self.criterion.backward(np.asarray(weight, self.dtype)))
         else:
@@ -96,7 +104,7 @@ class Manual(Side):
         self.optimizer.step()
 
     def read_gradients(self) -> dict[str, np.ndarray]:
-        return {name: p.grad.copy() for name, p in self.net.named_parameters()}
+        return {name: np.array(host(p.grad)) for name, p in self.net.named_parameters()}
 
 
 class Torch(Side):
@@ -134,10 +142,6 @@ class Torch(Side):
     def read_gradients(self) -> dict[str, np.ndarray]:
         return {name: p.grad.cpu().numpy().copy() for name, p in self.net.named_parameters()}
 
-    def wait(self) -> None:
-        if self.x.is_cuda:
-            torch.cuda.synchronize(self.x.device)
-
 
 def shared_memory(array: Any) -> torch.Tensor:
     """A tensor on the array's own memory: a NumPy array's, or that of one on a GPU."""
@@ -149,4 +153,4 @@ def pair_of(
 ) -> list[Side]:
     """Both sides, from the same weights. The manual side is `pair` itself."""
     torchs = Torch(group, pair, x, y, device)
-    return [Manual(group, pair, x, y), torchs]
+    return [Manual(group, pair, x, y, device), torchs]

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.data import Dataset
 from benchmarks.distributed.group import Alone, Group
-from benchmarks.distributed.sides import Manual, Side, Torch
+from benchmarks.distributed.sides import Side, pair_of
 from benchmarks.mnist import Settings, make_pair
 from benchmarks.steps.timing import collector_off
 
@@ -68,14 +68,10 @@ def measure(
     return found
 
 
-def _sides(
-    of: Group | Alone, data: Dataset, settings: Settings, group: Group
-) -> tuple[Manual, Torch]:
+def _sides(of: Group | Alone, data: Dataset, settings: Settings, group: Group) -> list[Side]:
     pair = make_pair(settings, data.train_x.shape[1], data.classes)
     few = slice(0, settings.batch_size)
-    x, y = data.train_x[few], data.train_y[few]
-    torchs = Torch(of, pair, x, y, group.device)
-    return Manual(of, pair, x, y), torchs
+    return pair_of(of, pair, data.train_x[few], data.train_y[few], group.device)
 
 
 def _steps_in(group: Group, side: Side, index: np.ndarray) -> int:

@@ -13,7 +13,7 @@ import torch_ref.training
 from benchmarks.data import Dataset
 from benchmarks.distributed.group import Group
 from benchmarks.distributed.sides import Side, pair_of
-from benchmarks.mnist import SCALE, Settings, difference, epoch_row, make_pair
+from benchmarks.mnist import SCALE, Settings, difference, epoch_row, gpu_name, make_pair
 from benchmarks.mnist import Side as Row
 from benchmarks.results import provenance
 from manual.training import Epoch
@@ -37,6 +37,7 @@ def train(
     orders = {side.name: np.random.default_rng([settings.seed, 1]) for side in sides}
     origin = {"dataset": data.name, **asdict(settings)} | provenance()
     origin |= {"hidden": "-".join(map(str, settings.hidden)), "processes": group.world}
+    origin["gpu"] = gpu_name(settings.device)
     for epoch in range(1, settings.epochs + 1):
         rows = {}
         for side in sides if epoch % 2 else sides[::-1]:

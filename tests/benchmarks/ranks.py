@@ -111,7 +111,7 @@ def flat(rank):
     """The gradient is summed where manual keeps it: nothing is copied."""
     group = joined(rank)
     pair = mnist.make_pair(SETTINGS, COLUMNS, 10)
-    side = sides.Manual(group, pair, DATA.train_x, DATA.train_y)
+    side = sides.Manual(group, pair, DATA.train_x, DATA.train_y, group.device)
     (tensor,) = side.flat
     summed, real = [], group.all_reduce
     group.all_reduce = lambda t, *op: summed.append(t.data_ptr()) or real(t, *op)

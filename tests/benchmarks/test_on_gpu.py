@@ -9,6 +9,8 @@ import torch
 
 from benchmarks import bench, mnist
 from benchmarks.data import load
+from benchmarks.distributed import sides
+from benchmarks.distributed.group import Alone
 from benchmarks.homework import parts, study, table
 from benchmarks.mnist import Settings, make_pair, train
 from manual import training
@@ -79,3 +81,29 @@ def test_a_run_of_the_homework_on_the_gpu(part, on_gpu, monkeypatch):
     assert "TF32" not in table.title(expected.rows[0])
     assert figures(found.rows) == figures(expected.rows)
     assert all(np.array_equal(found.sides[s].said, expected.sides[s].said) for s in found.sides)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_rank_whose_gradients_are_on_the_gpu(rank, monkeypatch):
+    """Its share of a batch, bit for bit as on the CPU; rank 2 of 3 has the larger one."""
+    data, index = load("sample", None), np.arange(16)
+
+    def steps(device):
+        alone = Alone()
+        alone.rank, alone.world = rank, 3
+        pair = make_pair(SETTINGS, 784, 10)
+        side = sides.Manual(alone, pair, data.train_x, data.train_y, device)
+        losses = [side.step(index) for _ in range(2)]
+        return losses, side.read_gradients(), side.weights()
+
+    expected = steps(torch.device("cpu"))
+    # torch would take a tensor of the same memory on a GPU
+    monkeypatch.setattr(sides, "shared_memory", lambda array: torch.from_numpy(array._a))
+    with standing_in():
+        found = steps(torch.device("cuda", 0))
+    assert found[0] == expected[0]
+    for ours, theirs in zip(found[1:], expected[1:], strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert isinstance(value, np.ndarray)
+            assert value.tobytes() == theirs[name].tobytes()

@@ -175,7 +175,7 @@ BUGS = [
     Bug(
         "NLLLoss",
         "the gradient without its minus",
-        edited(NLL.backward, ", -factor", ", factor", "-t.w", "t.w"),
+        edited(NLL.backward, "np.negative(", "np.positive("),
         classes(log=True),
         "d_activation",
     ),
