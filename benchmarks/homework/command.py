@@ -102,7 +102,7 @@ def homework(
             console.print(runs_table(rows, asked.digits))
         else:
             console.print(spread_table(spread(rows), asked.digits, rows[0]))
-            console.print("\n".join(findings_lines(found)))
+            console.print("\n".join(findings_lines(found)), soft_wrap=True)
     saved = [path]
     drawn = {name: png(draw(first)) for name, draw in pictures.PICTURES.items()}
     for name, picture in drawn.items():

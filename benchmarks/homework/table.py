@@ -70,7 +70,8 @@ def runs_table(rows: list[dict], digits: tuple[int, int]) -> Table:
 
 
 def spread_table(frame: pd.DataFrame, digits: tuple[int, int], row: dict) -> Table:
-    """Mean and standard deviation over the seeds, beside the homework's one figure."""
+    """Mean and, below it, standard deviation over the seeds, beside the homework's one figure. It
+    fits into 80 columns."""
     first, n = row["seed"], int(frame.seeds.max())
     seeds = f"seeds {first} to {first + n - 1}: mean ± standard deviation"
     columns = ("acc.", "lowest", "loss", "prec.", "recall", "F1")
@@ -79,7 +80,10 @@ def spread_table(frame: pd.DataFrame, digits: tuple[int, int], row: dict) -> Tab
         if own["side"] == "manual":
             accuracy, *others = homework_cells(printed(BY_NAME[own["run"]], digits))
             _begin(table, own["run"], [accuracy, "", *others])
-        table.add_row(_coloured(own["side"]), *spread_cells(own))
+        means, spreads = zip(*(c.partition("±")[::2] for c in spread_cells(own)), strict=True)
+        table.add_row(_coloured(own["side"]), *means)
+        if any(spreads):
+            table.add_row("    ±", *spreads)
     return table
 
 

@@ -83,6 +83,19 @@ def test_the_spread_over_seeds():
     assert table.spread_cells(ten)[:2] == ["50.00", "50.00"]
 
 
+def test_the_table_of_several_seeds_fits_into_80_columns(rows):
+    shifted = [row | {"seed": 1, "test_accuracy": row["test_accuracy"] - 0.25} for row in rows]
+    shown = printed(table.spread_table(spread.spread(rows + shifted), (5, 6), rows[0]))
+    assert "…" not in shown
+    lines = [line.split() for line in shown.splitlines() if line.strip()]
+    at = lines.index(["Glorot", "uniform"])
+    assert lines[at + 1] == ["homework", "98.63", "0.046", "98.54", "98.83", "98.68"]
+    mean = rows[8]["test_accuracy"] - 0.125
+    assert lines[at + 2][:3] == ["manual", f"{100 * mean:.2f}", f"{100 * mean - 12.5:.2f}"]
+    assert lines[at + 3][:2] == ["±", f"{100 * 0.25 / np.sqrt(2):.2f}"]
+    assert lines[at + 4][0] == "torch"
+
+
 def test_the_interval_is_students():
     sample = np.array([0.1, 0.3, -0.2, 0.25, 0.05])
     expected = stats.ttest_1samp(sample, 0).confidence_interval(0.9875)
