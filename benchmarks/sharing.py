@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import threadpoolctl
 
 WAITING = "OMP_WAIT_POLICY"
+# What libraries are told their number of threads by, before they load.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 
 
 class WorkerDied(Exception):
@@ -107,7 +109,8 @@ def _start(work: Callable[[Any], Any]) -> Worker:
 def _serve(work: Callable[[Any], Any], line: Connection) -> None:
     """A process's life: until the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; who started this one ends it
-    with threadpoolctl.threadpool_limits(1):  # of all libraries that `work` has brought
+    os.environ |= dict.fromkeys(THREADS, "1")  # for libraries that `work` will bring
+    with threadpoolctl.threadpool_limits(1):  # of those that it has brought
         while True:
             try:
                 item = line.recv()

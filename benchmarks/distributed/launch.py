@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from benchmarks.mnist import Settings
-from benchmarks.steps.alone import THREADS
+from benchmarks.sharing import THREADS
 
 MODULE = "benchmarks.distributed"
 

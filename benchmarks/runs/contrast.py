@@ -12,6 +12,7 @@ FIGURES = (
     "f1",
     "seconds",
     "samples_per_second",
+    "step_us",
     "max_weight_difference",
     "false_alarms",
 )

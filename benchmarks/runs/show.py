@@ -22,6 +22,7 @@ USUAL = (
     "false_alarms",
     "epochs_run",
     "seconds",
+    "step_us",
     "seed",
     "git_commit",
 )

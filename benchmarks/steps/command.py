@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Collection
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import available_cores, provenance, write_csv, write_probe
+from benchmarks.results import available_cores, provenance, write_csv
+from benchmarks.runs.log import Run
 from benchmarks.show import console, print_records, working
 from benchmarks.steps.alone import ChildError
 from benchmarks.steps.contestant import NAMES
@@ -33,11 +33,11 @@ def steps(
     manual's. names: the contestants; who cannot take part is named once, with the reason.
 
     Raises OSError (before anything is timed) where `out` cannot be written to."""
-    write_probe(out)
+    log = Run(out, "steps")
     origin = provenance() | {"jax": _version("jax"), "scikit_learn": _version("scikit-learn")}
     if points[0].problem.device == "cuda":
         origin["cupy"] = module_of("cuda").__version__
-    path = out / f"steps-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.csv"
+    path = log.path("", ".csv")
     rows: list[dict] = []
     told: set[str] = set()
     status = 0
@@ -58,6 +58,7 @@ def steps(
         status = 130
     if not rows:
         return status
+    log.record([_run_row(row, seed) | origin for row in rows])
     if not print_records(rows, as_json, as_csv):
         for title, table in tables(rows):
             console.print(f"\n{title}", table, sep="\n")
@@ -67,6 +68,20 @@ def steps(
     plot(rows, f"One training step, {where}", picture)
     print(f"saved {path} and {picture}", file=sys.stderr)
     return status
+
+
+def _run_row(row: dict, seed: int) -> dict:
+    """A measurement as a row of runs.csv."""
+    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    return {
+        "run": f"{row['network']}, batch {row['batch']}, {threads}",
+        "side": row["contestant"],
+        "step_us": row["us"],
+        "times_manual": row["times_manual"],
+        "batch_size": row["batch"],
+        **{name: row[name] for name in ("network", "loss", "dtype", "threads", "device", "gpu")},
+        "seed": seed,
+    }
 
 
 def footnote(row: dict) -> str:

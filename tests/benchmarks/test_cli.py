@@ -405,14 +405,14 @@ def test_a_disk_that_fails_keeps_the_rows_already_written(handgrad, tmp_path, mo
 
 @pytest.mark.parametrize("finished", [0, 2])
 def test_ctrl_c_keeps_the_finished_epochs(handgrad, tmp_path, monkeypatch, finished):
-    epoch = mnist._epoch
+    epoch = mnist.epoch_row
 
     def interrupted(side, data, number):
         if number > finished and side.name == "torch":
             raise KeyboardInterrupt
         return epoch(side, data, number)
 
-    monkeypatch.setattr(mnist, "_epoch", interrupted)
+    monkeypatch.setattr(mnist, "epoch_row", interrupted)
     status, _, err = handgrad("bench", "--epochs", "4", "--hidden", "8")
     assert status == 130
     assert f"interrupted after {finished} finished epochs" in err

@@ -253,7 +253,7 @@ def test_a_full_disk_in_epoch_3_leaves_two_and_names_the_path(
 
 @pytest.mark.parametrize("gone", ["out", "c"])
 def test_a_folder_that_is_deleted_during_the_run(run, path, tmp_path, monkeypatch, gone):
-    epoch = mnist._epoch
+    epoch = mnist.epoch_row
 
     def deleting(side, data, number):
         if number == 3:
@@ -261,7 +261,7 @@ def test_a_folder_that_is_deleted_during_the_run(run, path, tmp_path, monkeypatc
         return epoch(side, data, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mnist, "_epoch", deleting)
+        patch.setattr(mnist, "epoch_row", deleting)
         with pytest.raises(FileNotFoundError) as caught:
             run(epochs=4)
     assert caught.value.filename.startswith(str(tmp_path / gone))

@@ -147,7 +147,7 @@ def test_verify_says_the_same_byte_by_byte_however_many_share_it(handgrad):
 def test_the_cases_of_a_process_are_those_of_all():
     """Whichever it is given, and whatever was drawn before."""
     names = [str(job) for job in verify.jobs(3, {"Tanh", "Adam"})]
-    numbered = proofs._numbered(3, frozenset({"Tanh", "Adam"}))
+    numbered = proofs._numbered(3, frozenset({"Tanh", "Adam"}), "cpu")
     assert len(names) > 20
     for number in (2, 3, 11, len(names) - 1):
         job = numbered(number)

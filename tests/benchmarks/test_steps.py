@@ -476,9 +476,16 @@ def test_steps_write_a_table_a_csv_and_a_picture(handgrad, tmp_path, monkeypatch
     assert "of seed 6" in err
     left = "left out: JAX jit: jax is not installed; pip install 'handgrad[peers]'"
     assert err.count(left) == 1
-    path, drawn = sorted((tmp_path / "results").iterdir())
+    path, drawn = sorted((tmp_path / "results").glob("steps-*"))
     assert (path.suffix, drawn.suffix) == (".csv", ".png")
     frame = pd.read_csv(path)
+    runs = pd.read_csv(tmp_path / "results" / "runs.csv")
+    assert list(runs.run) == [f"784-4-10 relu, batch {n}, 1 thread" for n in (2, 2, 3, 3)]
+    assert list(runs.side) == list(frame.contestant)
+    assert list(runs.step_us) == list(frame.us)
+    assert (runs.command == "steps").all()
+    assert (runs.seed == 6).all()
+    assert runs.machine.notna().all()
     assert list(frame.contestant) == [MANUAL, "torch eager"] * 2
     assert list(frame.batch) == [2, 2, 3, 3]
     for column in ("machine", "blas", "torch_blas", "numpy", "torch", "threads", "dtype", "seed"):
@@ -524,7 +531,7 @@ def test_ctrl_c_keeps_what_was_measured(handgrad, undrawn, tmp_path, monkeypatch
     assert status == 130
     assert "interrupted after 2 finished measurements" in err
     assert MANUAL in out
-    assert list(pd.read_csv(next((tmp_path / "results").glob("*.csv"))).batch) == [2, 2]
+    assert list(pd.read_csv(next((tmp_path / "results").glob("steps-*.csv"))).batch) == [2, 2]
 
 
 def test_a_process_that_dies_is_told_in_one_line(handgrad, monkeypatch):
