@@ -316,6 +316,19 @@ def test_a_prediction_and_a_target_that_are_apart_are_refused(loss):
         loss()(p, there(p))
 
 
+@pytest.mark.parametrize("to", ["cpu", "cuda"])
+def test_a_loss_whose_weights_are_apart_is_refused(to):
+    z, y = np.zeros((2, 3)), np.array([0, 1])
+    criterion = nn.CrossEntropyLoss(np.ones(3)).to(to)
+    given = (there(z), there(y)) if to == "cpu" else (z, y)
+    names = ("cupy", "numpy") if to == "cpu" else ("numpy", "cupy")
+    text = "CrossEntropyLoss: the prediction is a {} array, weight a {} array; to".format(*names)
+    with pytest.raises(TypeError, match=text):
+        criterion(*given)
+    criterion.to("cpu")(z, y)
+    criterion.to("cuda")(there(z), there(y))
+
+
 def test_class_indices_that_are_apart_are_refused():
     z, y = np.zeros((2, 3)), np.array([0, 1])
     with pytest.raises(TypeError, match="CrossEntropyLoss: the prediction is a cupy array"):
