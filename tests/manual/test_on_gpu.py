@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from compare.cases import cases
-from manual import init, nn, optim, training
+from manual import arrays, init, nn, optim, training
 from manual.arrays import DeviceError, device_of, host, module_of
 from manual.nn import Parameter
 from manual.nn.parameter import runs
@@ -352,6 +352,14 @@ def test_a_plain_number_as_dloss():
     criterion = nn.MSELoss()
     criterion(z, y)
     assert np.array_equal(host(criterion.backward(2.0)), 2 * host(criterion.backward()))
+
+
+def test_places_of_a_mask_are_taken_from_another_array():
+    x, y = np.arange(6.0).reshape(2, 3), np.arange(10.0, 16).reshape(2, 3)
+    for to in (np.array, there):
+        values = to(x)
+        arrays.place(values, to(x % 2 == 1), to(y))
+        assert host(values).tolist() == [[0, 11, 2], [13, 4, 15]]
 
 
 def test_no_longdouble():
