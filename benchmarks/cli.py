@@ -43,6 +43,7 @@ app = typer.Typer(
 
 @app.command()
 def verify(
+    ctx: typer.Context,
     seed: Annotated[int, typer.Option(help="Of weights and data.", **whole(0))] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Every tensor of every case.")
@@ -77,6 +78,7 @@ def verify(
         if name not in known:
             raise typer.BadParameter(f"--only: expected one of {', '.join(known)}, got {name!r}")
     if covered:
+        refuse(given(ctx) & {"processes", "device"}, "has no meaning with --list")
         rows = [row for row in run.coverage(seed) if not only or row["subject"] in only]
         if not print_records(rows, json, csv):
             console.print(show.coverage_table(rows, seed))
@@ -251,6 +253,8 @@ def bench(
     if steps and device is Device.cuda and max(threads) > 1:
         raise typer.BadParameter("--threads means nothing with --steps on a GPU")
     resumes(resume, checkpoint)
+    if member:
+        refuse(chosen & {"processes", "steps", "advise"}, "does not go with torchrun")
     if steps:
         from benchmarks.steps.contestant import makers
 
@@ -318,6 +322,7 @@ def bench(
 
 @app.command()
 def trust(
+    ctx: typer.Context,
     networks: Annotated[int, typer.Option(help="How many.", **whole(1))] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the networks.", **whole(0))] = 0,
     only: Annotated[
@@ -340,6 +345,7 @@ def trust(
     from benchmarks.trust import command
 
     if only is not None:
+        refuse(given(ctx) & {"networks", "processes"}, "has no meaning with --only")
         return command.show(seed, only)
     return command.trust(seed, networks, processes or available_cores(), out, json, csv)
 

@@ -90,6 +90,15 @@ def take(values: Any, at: Any, out: Any, axis: int | None = None) -> Any:
     return values.take(at, axis, out)
 
 
+def place(values: Any, mask: Any, given: Any) -> None:
+    """values[mask] = given[mask], three arrays of one shape. NumPy's putmask is several times as
+    fast as its copyto; CuPy's waits for the GPU."""
+    if isinstance(values, np.ndarray):
+        np.putmask(values, mask, given)
+    else:
+        np.copyto(values, given, where=mask)
+
+
 def maxima(z: Any, out: Any) -> Any:
     """max_k z_k… into `out`. CuPy's maximum does not reduce, and NumPy's is faster than `max`."""
     if isinstance(z, np.ndarray):

@@ -44,19 +44,21 @@ def member(
 def guarded(run: Callable[[Watch], int]) -> int:
     """Join the others and run; what `run` returns. What ends it early is told to all others, and
     to who started them, with its rank; then the process ends at once."""
-    watch = None
+    watch, who = None, f"rank {os.environ.get('RANK', '?')}"
     try:
         watch = join()
         return run(watch)
     except (RankError, proof.NotEqual) as error:
         message = str(error)
     except (FloatingPointError, OSError, ValueError) as error:
-        message = f"rank {watch.rank}: {error}"
+        message = f"{who}: {error}"
+    except MemoryError as error:
+        message = f"{who}: not enough memory: {error}"
     except KeyboardInterrupt:
         os._exit(130)  # who waits for an all-reduce would not end otherwise
     except Exception as error:
         traceback.print_exc()
-        message = f"rank {watch.rank}: {type(error).__name__}: {error}"
+        message = f"{who}: {type(error).__name__}: {error}"
     message = " ".join(message.split())
     if watch is not None:
         watch.report(message)

@@ -26,7 +26,7 @@ from benchmarks.distributed.model import (
     pays_from,
     step,
 )
-from benchmarks.options import Device
+from benchmarks.options import Device, complain, device_here
 from benchmarks.results import available_cores, provenance, write_csv, write_probe
 
 PROCESSES = (1, 2, 4)
@@ -47,7 +47,11 @@ def main(
     device: Annotated[Device, typer.Option()] = Device.cpu,
     out: Annotated[Path, typer.Option()] = Path("results"),
 ) -> None:
-    write_probe(out)
+    try:
+        device_here(device)
+        write_probe(out)
+    except (typer.BadParameter, OSError) as error:
+        sys.exit(complain(str(error)))
     found = {}
     for processes in PROCESSES:
         print(f"measuring {processes} process{'es' * (processes > 1)}", file=sys.stderr)

@@ -21,6 +21,7 @@ SILENT = 15.0  # without one a process is taken for dead: 60 times as long
 STUCK = 20.0  # one that is so long behind the others in all-reduces will not come
 TIMEOUT = 30.0  # of a single question to the store, and of an all-reduce
 FAILED = "failed"
+ENDING = threading.Lock()  # held by the thread that ends this process, and never given back
 
 
 class RankError(Exception):
@@ -109,14 +110,19 @@ class Watch:
                 tick, int(place), alive, now if int(place) != old.place else old.moved
             )
         silent = [r for r, seen in self._seen.items() if now - seen.alive > SILENT]
-        first = max((seen.place for seen in self._seen.values()), default=0)
-        stuck = [r for r, s in self._seen.items() if s.place < first and now - s.moved > STUCK]
+        stuck = [r for r, seen in self._seen.items() if now - self._awaited(seen, now) > STUCK]
         if silent:
             self.report(f"{ranks(silent)} gave no sign of life for {SILENT:.0f} s")
         elif stuck:
             place = 1 + min(self._seen[r].place for r in stuck)
             self.report(f"{ranks(stuck)} did not come to all-reduce {place} in {STUCK:.0f} s")
         return self.reported()
+
+    def _awaited(self, seen: Seen, now: float) -> float:
+        """Since when others are further than this one and it does not move: however long all of
+        them compute between two all-reduces, the first to be done has to wait."""
+        ahead = [other.moved for other in self._seen.values() if other.place > seen.place]
+        return max(seen.moved, min(ahead, default=now))
 
     def blame(self, error: Exception) -> RankError:
         """An all-reduce has failed, which says no more than that some process does not take part.
@@ -138,11 +144,14 @@ def ranks(numbers: list[int]) -> str:
 
 def end(message: str, status: int = 1) -> None:
     """End this process at once, whatever its other threads do, and leave the message where torch's
-    launcher looks for it; on stderr where there is none."""
-    tell(message)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    launcher looks for it; on stderr where there is none. The first thread that wants to does so."""
+    ENDING.acquire()
+    try:
+        tell(message)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # also on a full disk
+        os._exit(status)
 
 
 def tell(message: str) -> None:
@@ -150,7 +159,9 @@ def tell(message: str) -> None:
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         content = {"message": message, "timestamp": int(time.time())}
-        with open(path, "w", encoding="utf-8") as file:
+        part = f"{path}.part"  # a launcher that finds half of it fails itself
+        with open(part, "w", encoding="utf-8") as file:
             json.dump({"message": {"message": message, "extraInfo": content}}, file)
+        os.replace(part, path)
     else:
         print(message, file=sys.stderr)

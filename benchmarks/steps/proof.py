@@ -44,6 +44,7 @@ class Proof:
         """
         contestant.restart()
         contestant.step()
+        contestant.wait()  # a graph has a stream of its own, which reading does not wait for
         results = contestant.results()
         contestant.restart()
         kind = "updated." if any(name.startswith("updated.") for name in results) else "grad."

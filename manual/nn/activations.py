@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from manual.arrays import place
 from manual.checks import InputError, check_array, finite_number
 from manual.nn.gaussian import normal
 from manual.nn.module import Module, overflowing
@@ -138,7 +139,7 @@ class ELU(Module):
         y, straight = self.new_empty(x.shape, x.dtype), self.new_empty(x.shape, bool)
         np.expm1(np.minimum(x, 0, out=y), out=y)
         y *= self.alpha
-        np.copyto(y, x, where=np.greater_equal(x, 0, out=straight))
+        place(y, np.greater_equal(x, 0, out=straight), x)
         return y
 
     @overflowing

@@ -5,7 +5,7 @@ L_i = −[q y_i log p_i + (1 − y_i) log(1 − p_i)], p_i the probability predi
 
 import numpy as np
 
-from manual.arrays import can_be_read
+from manual.arrays import can_be_read, place
 from manual.checks import InputError, check_array
 from manual.nn.criterion import ElementwiseLoss, times
 from manual.nn.module import overflowing
@@ -155,7 +155,7 @@ class BCEWithLogitsLoss(_BinaryLoss):
         positive = np.greater(x, 0, out=self.new_empty(x.shape, bool))
         for sigma, right, wrong in ((slopes, larger, smaller), (other, smaller, larger)):
             sigma[...] = wrong  # σ(x), σ(−x)
-            np.copyto(sigma, right, where=positive)
+            place(sigma, positive, right)
         slopes *= no
         other *= yes
         slopes -= other

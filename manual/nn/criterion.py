@@ -49,6 +49,17 @@ class Criterion(Reuses):
         self.follow(module_of(device).empty(0))
         return self
 
+    def follow(self, x: np.ndarray) -> None:
+        """As `Reuses.follow`. Raises TypeError where this criterion has weights elsewhere."""
+        for name, value in vars(self).items() if is_array(x) else ():
+            own = array_module(value)
+            if not name.startswith("_") and is_array(value) and own is not array_module(x):
+                raise TypeError(
+                    f"{type(self).__name__}: the prediction is a {array_module(x).__name__} array, "
+                    f"{name} a {own.__name__} array; to('cuda') or to('cpu') moves a criterion"
+                )
+        super().follow(x)
+
     def _refuse_elsewhere(self, target: np.ndarray) -> None:
         if is_array(target) and array_module(target).ndarray is not self.array_type:
             raise TypeError(

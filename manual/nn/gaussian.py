@@ -5,6 +5,8 @@ from functools import cache
 
 import numpy as np
 
+from manual.arrays import place
+
 # c_k of h(a) = (4 + a) e^(a²/2) Φ(−a) = Σ_k c_k T_k(t), with t = (4 − a)/(4 + a) in [−1, 1] for
 # a in [0, ∞]. h is bounded (2 at a = 0, 1/√(2π) at ∞) and smooth in t, so that the c_k fall fast.
 # So Numerical Recipes, 3rd ed., § 6.2.2, gets erfc. The c_k are of a Chebyshev interpolation at
@@ -63,7 +65,7 @@ def normal(x: np.ndarray, new_empty: Callable) -> tuple[np.ndarray, np.ndarray]:
     tail *= density
     density *= x.dtype.type(SQRT_HALF_PI_INVERSE)
     positive = np.greater(x, 0, out=new_empty(x.shape, bool))
-    np.copyto(tail, np.subtract(1, tail, out=t), where=positive)
+    place(tail, positive, np.subtract(1, tail, out=t))
     return tail, density
 
 

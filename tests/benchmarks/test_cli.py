@@ -495,6 +495,10 @@ def test_verify_lists_what_it_covers(handgrad):
     status, out, _ = handgrad("verify", "--list", "--only", "Tanh")
     assert "0 to 4" in out
     assert "Sigmoid" not in out
+    for option in (["--processes", "2"], ["--device", "cuda"]):  # nothing is run
+        status, out, err = handgrad("verify", "--list", *option)
+        assert (status, out) == (2, "")
+        assert f"{option[0]} has no meaning with --list" in err
 
 
 def test_verify_refuses_a_name_without_cases(handgrad):

@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.distributed import group, proof, watch
+from benchmarks.distributed import group, member, proof, watch
 from benchmarks.distributed.sides import share
 from tests.benchmarks.ranks import ARRIVE, SILENT, STUCK
 
@@ -231,6 +233,63 @@ def test_all_of_this_takes_less_than_a_minute_as_shipped():
     assert watch.STUCK + 30 < 60
     assert watch.STUCK < watch.TIMEOUT  # or the all-reduce would fail before it is known why
     assert group.SETTLED < group.ARRIVE + group.TIMEOUT / 2 < 60
+
+
+def test_who_computes_long_is_late_only_when_another_waits(monkeypatch):
+    """Between two all-reduces all may have more to do than what a single one is waited for."""
+    now, store = [0.0], torch.distributed.HashStore()
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None)
+    monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(watch, "BEAT", 3600.0)
+    own = watch.Watch(store, 0, 3, "the store")
+
+    def lost(at, *places):
+        now[0] = at
+        for rank, place in enumerate(places):
+            store.set(f"beat/{rank}", f"{at} {place}")
+        return own._lost()
+
+    assert lost(0.0, 1, 1, 1) is None
+    assert lost(10 * watch.STUCK, 1, 1, 1) is None
+    began = 10 * watch.STUCK + 1
+    assert lost(began, 1, 2, 1) is None
+    assert lost(began + watch.STUCK - 1, 2, 2, 1) is None
+    late = f"rank 2 did not come to all-reduce 2 in {watch.STUCK:.0f} s"
+    assert lost(began + watch.STUCK + 1, 2, 2, 1) == late
+    own.stop()
+
+
+def test_a_process_says_once_why_it_ends(tmp_path, monkeypatch):
+    """Both of its threads may want to, and one ends the process while the other writes."""
+    path = tmp_path / "error"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
+    monkeypatch.setattr(watch, "ENDING", threading.Lock(), raising=False)
+    ended = []
+    own = SimpleNamespace(environ=os.environ, replace=os.replace, _exit=ended.append)
+    monkeypatch.setattr(watch, "os", own)
+    watch.end("first")
+    other = threading.Thread(target=watch.end, args=("second",), daemon=True)
+    other.start()
+    other.join(0.2)
+    assert ended == [1]
+    assert json.loads(path.read_text())["message"]["message"] == "first"
+    assert list(tmp_path.iterdir()) == [path]
+    watch.ENDING.release()
+    other.join()
+
+
+def test_what_is_wrong_before_the_others_are_met_is_one_line(monkeypatch, capsys):
+    for name, value in zip(group._NEEDED, ("x", "2", "0", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(member, "end", lambda message: message)
+    assert member.guarded(lambda watch: 0).startswith("rank x: invalid literal for int()")
+
+    def join():
+        raise MemoryError("1 TiB")
+
+    monkeypatch.setattr(member, "join", join)
+    assert member.guarded(lambda watch: 0) == "rank x: not enough memory: 1 TiB"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_outside_of_torchrun_there_is_one_line(tmp_path):

@@ -113,6 +113,8 @@ def test_the_processes_are_given_the_same_options(monkeypatch, tmp_path):
     [
         ("--processes 0", "--processes"),
         ("--processes 2 --steps", "--processes has no meaning with --steps"),
+        ("--member --processes 2", "--processes does not go with torchrun"),
+        ("--member --steps", "--steps does not go with torchrun"),
         ("--processes 2 --checkpoint x", "--checkpoint does not go with --processes"),
         ("--processes 2 --batch-size 8 --batch-size 9", "--batch-size can be given more than once"),
     ],

@@ -1,5 +1,7 @@
 """The time of a step on paper, and what is made of the rates that were measured."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,6 +125,24 @@ def test_the_report_and_the_picture(capsys, tmp_path, monkeypatch):
     (path,) = tmp_path.glob("scaling-*.csv")
     assert len(pd.read_csv(path)) == 18
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_missing_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    (tmp_path / "file").touch()
+    for device, out, line in (
+        (scaling.Device.cuda, tmp_path / "out", "--device cuda: device 'cuda' needs CuPy"),
+        (scaling.Device.cpu, tmp_path / "file", "file"),
+    ):
+        with pytest.raises(SystemExit) as exited:
+            scaling.main(quick=True, device=device, out=out)
+        assert exited.value.code == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("handgrad: error: ")
+        assert line in printed.err
+        assert printed.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_run_that_fails_ends_the_measurement(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 which computes nothing until it is launched, with a cuBLAS made of NumPy that sees addresses."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,19 @@ def test_manuals_step_there_is_its_step_on_the_cpu(name, problem, cupy):
     assert all(not np.array_equal(moved[name], first[name]) for name in first)
     contestant.restart()
     assert all(np.array_equal(v, first[k]) for k, v in contestant.results().items())
+
+
+def test_the_proof_waits_for_what_it_reads():
+    """A graph is launched on a stream of its own: before `wait` nothing may have been done."""
+    problem, asked = replace(GPU, device="cpu"), []
+    eager = make(MANUAL, problem)
+
+    def wait():
+        while asked:
+            asked.pop()()
+
+    late = eager._replace(step=lambda: asked.append(eager.step), wait=wait)
+    assert Proof(problem).check(late) <= 1
 
 
 def test_steps_of_a_graph_go_on_from_one_another(cupy):

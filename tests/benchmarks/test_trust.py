@@ -541,6 +541,9 @@ def test_one_network_is_shown_with_its_tensors(handgrad):
     assert "activation.0" in out
     for error in (*planted.ERRORS, examine.DEAD):
         assert error in out
+    status, out, err = handgrad("trust", "--only", 3, "--processes", 2)
+    assert (status, out) == (2, "")
+    assert "--processes has no meaning with --only" in err
 
 
 def test_an_interrupted_run_reports_what_there_is(handgrad, monkeypatch, tmp_path):

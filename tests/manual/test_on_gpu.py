@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from compare.cases import cases
-from manual import init, nn, optim, training
+from manual import arrays, init, nn, optim, training
 from manual.arrays import DeviceError, device_of, host, module_of
 from manual.nn import Parameter
 from manual.nn.parameter import runs
@@ -316,6 +316,19 @@ def test_a_prediction_and_a_target_that_are_apart_are_refused(loss):
         loss()(p, there(p))
 
 
+@pytest.mark.parametrize("to", ["cpu", "cuda"])
+def test_a_loss_whose_weights_are_apart_is_refused(to):
+    z, y = np.zeros((2, 3)), np.array([0, 1])
+    criterion = nn.CrossEntropyLoss(np.ones(3)).to(to)
+    given = (there(z), there(y)) if to == "cpu" else (z, y)
+    names = ("cupy", "numpy") if to == "cpu" else ("numpy", "cupy")
+    text = "CrossEntropyLoss: the prediction is a {} array, weight a {} array; to".format(*names)
+    with pytest.raises(TypeError, match=text):
+        criterion(*given)
+    criterion.to("cpu")(z, y)
+    criterion.to("cuda")(there(z), there(y))
+
+
 def test_class_indices_that_are_apart_are_refused():
     z, y = np.zeros((2, 3)), np.array([0, 1])
     with pytest.raises(TypeError, match="CrossEntropyLoss: the prediction is a cupy array"):
@@ -339,6 +352,14 @@ def test_a_plain_number_as_dloss():
     criterion = nn.MSELoss()
     criterion(z, y)
     assert np.array_equal(host(criterion.backward(2.0)), 2 * host(criterion.backward()))
+
+
+def test_places_of_a_mask_are_taken_from_another_array():
+    x, y = np.arange(6.0).reshape(2, 3), np.arange(10.0, 16).reshape(2, 3)
+    for to in (np.array, there):
+        values = to(x)
+        arrays.place(values, to(x % 2 == 1), to(y))
+        assert host(values).tolist() == [[0, 11, 2], [13, 4, 15]]
 
 
 def test_no_longdouble():
