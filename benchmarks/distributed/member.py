@@ -128,13 +128,19 @@ def _train(
     progress=lambda what: None,
 ) -> list[dict]:
     rows = []
-    for two in training.train(group, data, settings, progress):
-        for row in two:
-            step = steps[row["side"]]
-            row |= {"step_us": step.us, "all_reduce_share": step.share}
-        rows += two
-        if log is not None:
-            write_csv(log.path(_what(rows[0]), ".csv"), rows)
+    try:
+        for two in training.train(group, data, settings, progress):
+            for row in two:
+                step = steps[row["side"]]
+                row |= {"step_us": step.us, "all_reduce_share": step.share}
+            rows += two
+            if log is not None:
+                write_csv(log.path(_what(rows[0]), ".csv"), rows)
+    except (FloatingPointError, KeyboardInterrupt) as error:
+        if log is not None and rows:
+            outcome = "diverged" if isinstance(error, FloatingPointError) else "interrupted"
+            log.record([row | {"outcome": outcome} for row in run_rows(rows)])
+        raise
     return rows
 
 

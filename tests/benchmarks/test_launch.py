@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import cli
-from benchmarks.distributed import launch
+from benchmarks.distributed import launch, member, timing
 from benchmarks.mnist import Settings
+from benchmarks.runs.log import Run
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
@@ -195,3 +196,28 @@ def test_a_kill_in_the_midst_of_training_ends_the_run(tmp_path):
     assert run.returncode == 1
     assert err.strip().splitlines()[-1] == "handgrad: error: rank 1 was killed by SIGKILL"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(FloatingPointError("the loss became nan"), "diverged"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_what_is_finished_is_in_runs_csv_when_a_run_ends_early(
+    error, outcome, tmp_path, monkeypatch
+):
+    def train(*args):
+        rows = {"epoch": 1, "seconds": 0.5, "samples_per_second": 9.0, "seed": 3}
+        origin = {"dataset": "sample", "processes": 2}
+        yield [rows | origin | {"side": side} for side in ("manual", "torch")]
+        raise error
+
+    monkeypatch.setattr(member.training, "train", train)
+    steps = {"manual": timing.Step(7.0, 0.5), "torch": timing.Step(9.0, 0.25)}
+    log = Run(tmp_path, "bench")
+    with pytest.raises(type(error)):
+        member._train(None, None, None, steps, log)
+    frame = pd.read_csv(tmp_path / "runs.csv")
+    assert list(frame.outcome) == [outcome] * 2
+    assert list(frame.step_us) == [7.0, 9.0]
+    assert list(frame.epochs_run) == [1, 1]
+    assert len(pd.read_csv(next(tmp_path.glob("bench-*.csv")))) == 2
