@@ -387,3 +387,25 @@ def test_without_a_gpu(cupy):
     cupy.cuda.is_available = lambda: False
     with pytest.raises(DeviceError, match="CuPy is installed, but sees no CUDA device here"):
         module_of("cuda")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_recorded_class_loss_takes_the_targets_as_those_of_its_warm_up(ignored, cupy):
+    """While a graph is recorded nothing can be read: whether all targets count is what it was."""
+    z = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    y = np.array([0, 2, -100 if ignored else 1, 1, 2])
+    criterion = nn.NLLLoss()
+    expected = criterion(z, y), criterion.backward()
+    criterion, prediction, target = nn.NLLLoss(), cupy.asarray(z), cupy.asarray(y)
+    for _ in range(2):
+        criterion(prediction, target)
+        criterion.backward()
+    with cupy.cuda.Stream() as stream:
+        stream.begin_capture()
+        loss = criterion(prediction, target)
+        dz = criterion.backward()
+        graph = stream.end_capture()
+    for _ in range(2):
+        graph.launch()
+        assert float(loss) == expected[0]
+        assert dz.get().tobytes() == expected[1].tobytes()
