@@ -16,6 +16,7 @@ from benchmarks import cli
 from benchmarks.distributed import launch, member, timing
 from benchmarks.mnist import Settings
 from benchmarks.runs.log import Run
+from tests.benchmarks.processes import gone
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
@@ -28,21 +29,6 @@ def signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def gone(pids, seconds=30):
-    deadline = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(alive, pids))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +58,7 @@ def test_a_rank_that_ends_badly_ends_all_in_one_line(
     seen = list(folder.iterdir())
     assert sorted(path.name[0] for path in seen) == [str(r) for r in range(processes)]
     assert {path.read_text() for path in seen} == {"3"}
-    assert gone([int(path.name[2:]) for path in seen])
+    assert gone(*(int(path.name[2:]) for path in seen))
 
 
 def test_the_processes_are_given_the_same_options(monkeypatch, tmp_path):
@@ -191,7 +177,7 @@ def test_a_kill_in_the_midst_of_training_ends_the_run(tmp_path):
     killed = time.monotonic()
     os.kill(ranks[1], signal.SIGKILL)
     _, err = run.communicate(timeout=60)
-    assert gone(ranks.values())
+    assert gone(*ranks.values())
     assert time.monotonic() - killed < 60
     assert run.returncode == 1
     assert err.strip().splitlines()[-1] == "handgrad: error: rank 1 was killed by SIGKILL"

@@ -15,6 +15,7 @@ from benchmarks import cli, proofs, sharing
 from benchmarks.sharing import WorkerDied, shared
 from compare import verify
 from tests.benchmarks import sharing_work
+from tests.benchmarks.processes import gone
 from tests.benchmarks.sharing_work import work
 
 MANY = [("slow" if k % 5 == 0 else "x", k) for k in range(12)]
@@ -22,21 +23,6 @@ MANY = [("slow" if k % 5 == 0 else "x", k) for k in range(12)]
 
 def name(item):
     return f"item {item[1]}"
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def gone(pid, seconds=20):
-    deadline = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not alive(pid)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 20])
@@ -50,7 +36,7 @@ def test_one_process_is_this_one_and_more_are_others():
     found = set(shared(work, pids, 2, name))
     assert os.getpid() not in found
     assert 1 <= len(found) <= 2
-    assert all(gone(pid) for pid in found)
+    assert gone(*found)
 
 
 def test_nothing_to_do():
@@ -81,7 +67,7 @@ def test_who_stops_early_leaves_no_process_behind():
     results = shared(work, [("pid", 0), ("pid", 1), ("hang", 2), ("hang", 3)], 2, name)
     pids = {next(results), next(results)}
     results.close()
-    assert all(gone(pid) for pid in pids)
+    assert gone(*pids)
 
 
 def test_processes_end_with_the_one_that_started_them():
@@ -101,7 +87,7 @@ def test_processes_end_with_the_one_that_started_them():
         parent.kill()
         parent.stdout.close()
     assert pids
-    assert all(gone(pid) for pid in pids)
+    assert gone(*pids)
 
 
 def test_each_process_has_one_thread():
