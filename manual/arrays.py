@@ -65,6 +65,8 @@ def number(x: Any) -> Any:
 
 def as_array(x: Any, device: str | None = None) -> Any:
     """The value as an array on that device. Default: where it is, if it is one, or the CPU."""
+    if type(x) is np.ndarray and device in (None, "cpu"):
+        return x
     device = device_of(x) if device is None else device
     return np.asarray(host(x)) if device == "cpu" else module_of(device).asarray(x)
 
@@ -78,6 +80,8 @@ def as_if(like: Any, x: Any) -> Any:
 def can_be_read(x: Any) -> bool:
     """Whether its values can be looked at: not while a CUDA graph is recorded, for then nothing is
     computed yet."""
+    if type(x) is np.ndarray:
+        return True
     module = array_module(x)
     return module is np or not module.cuda.get_current_stream().is_capturing()
 

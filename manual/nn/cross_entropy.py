@@ -7,35 +7,20 @@ other position: the losses have the shape (N,), (N, d1, …) or ().
 In memory the work is done with the classes first and all other positions in one dimension, (C, M).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from manual.arrays import as_array, can_be_read, take
+from manual.arrays import as_array, can_be_read, maxima, take
 from manual.checks import DtypeError, InputError, check_array, whole_number
 from manual.nn.criterion import Criterion, times
 from manual.nn.module import overflowing
 from manual.nn.softmax import (
     as_given,
     classes_first,
-    subtract_maximum,
     sum_and_log,
     unlimited,
 )
 
 UNSIGNED = np.dtype(np.uintp)
-
-
-class _Target(NamedTuple):
-    """t, either as `dense`, (C, M); or, where of each position one class alone counts, as `at`,
-    the places of the (y_m, m) in a flat (C, M), and `w`, the t there, (M,), or None for 1.
-    divisor: of the loss; losses: the shape of the L_n."""
-
-    divisor: np.floating
-    losses: tuple[int, ...]
-    dense: np.ndarray | None = None
-    at: np.ndarray | None = None
-    w: np.ndarray | None = None
 
 
 class _ClassLoss(Criterion):
@@ -81,12 +66,12 @@ class _ClassLoss(Criterion):
         self, shape: tuple[int, ...], y: np.ndarray, classes: int
     ) -> tuple[np.ndarray, bool]:
         """The y_m, (M,), and whether every position counts. shape: of the prediction."""
-        name, expected = type(self).__name__, _positions(shape)
+        expected = _positions(shape)
         if y.shape != expected or y.dtype.kind not in "iu":
             error = InputError if y.dtype.kind in "iu" else DtypeError
             raise error(
-                f"{name}: a prediction of shape {shape} needs class indices (integers) "
-                f"of shape {expected}, got {y.dtype} of shape {y.shape}"
+                f"{type(self).__name__}: a prediction of shape {shape} needs class indices "
+                f"(integers) of shape {expected}, got {y.dtype} of shape {y.shape}"
             )
         indices = self.new_empty((y.size,), np.intp)
         indices.reshape(expected)[...] = y
@@ -99,55 +84,58 @@ class _ClassLoss(Criterion):
         outside = ((y < 0) | (y >= classes)) & (y != self.ignore_index)
         if outside.any():
             n = tuple(int(i) for i in np.argwhere(outside)[0])
-            raise IndexError(f"{name}: target {y[n]} at {n} is outside the {classes} classes")
+            raise IndexError(
+                f"{type(self).__name__}: target {y[n]} at {n} is outside the {classes} classes"
+            )
         self._all_count = False
         return indices, False
 
-    def _from_indices(self, shape: tuple[int, ...], z: np.ndarray, y: np.ndarray) -> _Target:
-        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored. shape: of the
-        prediction; z: the same as (C, M)."""
+    def _places(
+        self, shape: tuple[int, ...], z: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None, np.floating, np.ndarray | None]:
+        """Where t_nc = w_c [c = y_n] is not 0: the places of the (y_m, m) in a flat (C, M), and
+        the t there, (M,), or None where all are 1; the divisor of the loss; and which positions
+        count, 1 or 0, (M,), or None where all do. shape: of the prediction; z: the same as (C, M).
+        """
         classes, positions = z.shape
-        epsilon = self.label_smoothing
         at, all_count = self._indices(shape, y, classes)
-        present = w = None
+        w = present = None
+        divisor = self._mean_of(z)
+        if not all_count or self.weight is not None:
+            w, divisor, present = self._weights(at, z, all_count)
+        if positions > 1:  # (y_m, m) has the place M y_m + m
+            at *= positions
+            at += self._first_numbers(positions)
+        return at, w, divisor, present
+
+    def _weights(
+        self, at: np.ndarray, z: np.ndarray, all_count: bool
+    ) -> tuple[np.ndarray, np.floating, np.ndarray | None]:
+        """The same of the y_m: w, divisor and present. at: the y_m, 0 from now on where they are
+        ignored."""
+        present, count = None, at.size
         if not all_count:
             counts = at != self.ignore_index
             at *= counts
-            present = w = counts.astype(z.dtype)
+            count, present = np.count_nonzero(counts), counts.astype(z.dtype)
+        w = present
         if self.weight is not None:
             w = take(self.weight, at, self.new_empty(at.shape, z.dtype))
             if present is not None:
                 w *= present
-        divisor = 1
-        if self.reduction == "mean":
-            divisor = positions if all_count else np.count_nonzero(counts)
-            divisor = divisor if self.weight is None else w.sum()
-            if can_be_read(z) and divisor == 0:
-                raise ValueError(
-                    f"{type(self).__name__}: no target counts (all are ignore_index or of "
-                    "weight 0); the mean over nothing is undefined"
-                )
-        if positions > 1:  # (y_m, m) has the place M y_m + m
-            at *= positions
-            at += self._first_numbers(positions)
-        if not epsilon:
-            return _Target(_number(divisor, z.dtype), y.shape, at=at, w=w)
-        t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
-        t[...] = epsilon / classes
-        if self.weight is not None:
-            t *= self.weight[:, None]
-        if present is not None:
-            t *= present
-        own[...] = 1 if w is None else w
-        own *= 1 - epsilon
-        own += self._entries(t, at)
-        t.put(at, own)
-        return _Target(_number(divisor, z.dtype), y.shape, t)
+        if self.reduction != "mean":
+            return w, self._mean_of(z), present
+        divisor = count if self.weight is None else w.sum()
+        if can_be_read(z) and divisor == 0:
+            raise ValueError(
+                f"{type(self).__name__}: no target counts (all are ignore_index or of "
+                "weight 0); the mean over nothing is undefined"
+            )
+        return w, _number(divisor, z.dtype), present
 
-    def _entries(self, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """The entries of a (C, M) at these places: (M,)."""
-        out = self.new_empty(at.shape, values.dtype)
-        return take(values, at, out)
+    def _mean_of(self, z: np.ndarray) -> np.floating:
+        """The divisor of the loss where every position counts, with the weight 1. z: (C, M)."""
+        return z.dtype.type(z.shape[1] if self.reduction == "mean" else 1)
 
     def _first_numbers(self, n: int) -> np.ndarray:
         """0 … n − 1"""
@@ -155,24 +143,34 @@ class _ClassLoss(Criterion):
             self._range = self._workspace.arange(n)
         return self._range
 
-    def _loss(self, t: _Target, log_p: np.ndarray) -> np.floating | np.ndarray:
-        """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p:
-        (C, M), or for a sparse t that of the y_m alone, (M,)."""
-        factor = t.w if t.dense is None else t.dense
+    def _loss(
+        self,
+        log_p: np.ndarray,
+        t: np.ndarray | None,
+        divisor: np.floating,
+        shape: tuple[int, ...],
+    ) -> np.floating | np.ndarray:
+        """−Σ_c t_nc log p_nc, where log p = −inf (a masked class) counts only if t_nc ≠ 0. log_p
+        and t: (C, M), or those of the y_m alone, (M,); t is None for 1. shape: the prediction's."""
         terms = log_p
-        if factor is not None:
+        if t is not None:
             terms = self.new_empty(log_p.shape, log_p.dtype)
             terms[...] = log_p
-            times(terms, factor, self.new_empty(terms.shape, bool))
+            times(terms, t, self.new_empty(terms.shape, bool))
         if self.reduction != "none":
-            return -np.add.reduce(terms, axis=None) / t.divisor
+            return -np.add.reduce(terms, axis=None) / divisor
         losses = self.new_empty(log_p.shape[-1:], log_p.dtype)
-        np.negative(terms if t.dense is None else terms.sum(axis=0), out=losses)
-        return losses.reshape(t.losses)
+        np.negative(terms if terms.ndim == 1 else terms.sum(axis=0), out=losses)
+        return losses.reshape(_positions(shape))
 
-    def _dlosses(self, dloss: np.ndarray | None, t: _Target) -> np.ndarray:
-        """dL/dL_n over the divisor, (1,) (on a GPU a number) or (M,)."""
-        dlosses = self._dloss(dloss, t.losses, t.divisor.dtype) / t.divisor
+    def _dlosses(
+        self, dloss: np.ndarray | None, divisor: np.floating, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """dL/dL_n over the divisor, (1,) (on a GPU a number) or (M,). shape: the prediction's."""
+        if dloss is None and self.reduction != "none":
+            dlosses = 1 / divisor
+        else:
+            dlosses = self._dloss(dloss, _positions(shape), divisor.dtype) / divisor
         # NumPy multiplies by an array faster than by a number; on a GPU it would have to be moved.
         if self.elsewhere and isinstance(dlosses, np.generic):
             return dlosses
@@ -209,21 +207,22 @@ class NLLLoss(_ClassLoss):
     @overflowing
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> np.floating | np.ndarray:
         log_p, shape = self._classes_first(prediction), prediction.shape
-        t = self._from_indices(shape, log_p, as_array(target))
-        self.saved = t, log_p.shape, shape
-        return self._loss(t, self._entries(log_p, t.at))
+        at, w, divisor, _ = self._places(shape, log_p, as_array(target))
+        self.saved = at, w, divisor, log_p.shape, shape
+        log_p_y = take(log_p, at, self.new_empty(at.shape, log_p.dtype))
+        return self._loss(log_p_y, w, divisor, shape)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """With t_nc = w_c [c = y_n], L_n = −Σ_c t_nc log p_nc, so ∂L_n/∂log p_nc = −t_nc;
         for "mean" over the divisor."""
-        t, first, shape = self.recall()
-        factor = self._dlosses(dloss, t)
-        dz = self.new_empty(first, t.divisor.dtype)
+        at, w, divisor, first, shape = self.recall()
+        factor = self._dlosses(dloss, divisor, shape)
+        dz = self.new_empty(first, divisor.dtype)
         dz[...] = 0
-        dlog_p = np.negative(factor, out=self.new_empty(t.at.shape, dz.dtype))
-        if t.w is not None:
-            dlog_p *= t.w
-        dz.put(t.at, dlog_p)
+        dlog_p = np.negative(factor, out=self.new_empty(at.shape, dz.dtype))
+        if w is not None:
+            dlog_p *= w
+        dz.put(at, dlog_p)
         return as_given(dz, shape, _class_axis(shape))
 
 
@@ -271,30 +270,31 @@ class CrossEntropyLoss(_ClassLoss):
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
         z, shape = self._classes_first(prediction), prediction.shape
-        target = as_array(target)
-        if target.shape == shape:
-            t = self._from_probabilities(target, z)
+        t, at, w, divisor = self._target(as_array(target), z, shape)
+        m = maxima(z, self.new_empty(z.shape[1:], z.dtype))
+        z -= m
+        if t is None:
+            z_y = take(z, at, self.new_empty(m.shape, m.dtype))
+            e = np.exp(z, out=z)
+            e_y = take(e, at, self.new_empty(m.shape, m.dtype))
+            minus_s = m  # which nobody needs any more
+            minus_s[...] = 0
+            e.put(at, minus_s)
+            np.dot(self.full(len(e), -1, e.dtype), e, out=minus_s)
+            total = np.subtract(e_y, minus_s, out=self.new_empty(m.shape, m.dtype))
+            # In turns, for in place NumPy is slower on a single number.
+            log_total = np.subtract(e_y, 1, out=self.new_empty(m.shape, m.dtype))
+            np.subtract(log_total, minus_s, out=e_y)
+            np.log1p(e_y, out=log_total)
+            log_p, t = np.subtract(z_y, log_total, out=e_y), w
+            e.put(at, minus_s)  # for backward
         else:
-            t = self._from_indices(shape, z, target)
-        subtract_maximum(z, self.new_empty)
-        e = np.exp(z, out=self.new_empty(z.shape, z.dtype))
-        ones = self.ones(len(z), z.dtype)
-        if t.dense is None:
-            e_y, log_p = self._entries(e, t.at), self._entries(z, t.at)
-            others = self.new_empty(e_y.shape, z.dtype)
-            others[...] = 0
-            e.put(t.at, others)
-            np.dot(ones, e, out=others)  # S
-            total = np.add(e_y, others, out=self.new_empty(e_y.shape, z.dtype))
-            e_y -= 1
-            e_y += others
-            log_p -= np.log1p(e_y, out=e_y)
-            e.put(t.at, np.negative(others, out=others))  # for backward
-        else:
+            e = np.exp(z, out=self.new_empty(z.shape, z.dtype))
+            ones = self.full(len(e), 1, e.dtype)
             total, log_total = sum_and_log(e, ones, self.new_empty)
             log_p = np.subtract(z, log_total, out=z)
-        self.saved = e, total, log_p, t, shape
-        return self._loss(t, log_p)
+        self.saved = e, total, log_p, t, divisor, shape
+        return self._loss(log_p, t, divisor, shape)
 
     def backward(self, dloss: np.ndarray | None = None) -> np.ndarray:
         """dz: the shape of the prediction.
@@ -306,25 +306,55 @@ class CrossEntropyLoss(_ClassLoss):
         w_n/Σ_c e_c times e_k for k ≠ y, and times −S for y: p_y − 1 is −Σ_{c≠y} p_c. So, or as
         e^(log p) − 1, it keeps its digits for p → 1.
         """
-        e, total, log_p, t, shape = self.recall()  # p = e / total
-        dz, factor = self.new_empty(e.shape, e.dtype), self._dlosses(dloss, t)
-        if t.dense is None:  # and e_y is −S
+        e, total, log_p, t, divisor, shape = self.recall()  # p = e / total
+        dz = self.new_empty(e.shape, e.dtype)
+        factor = self._dlosses(dloss, divisor, shape)
+        if log_p.ndim == 1:  # t and log p of the y_m alone; and e_y is −S
             scale = np.divide(factor, total, out=self.new_empty(total.shape, e.dtype))
-            if t.w is not None:
-                scale *= t.w
+            if t is not None:
+                scale *= t
             np.multiply(e, scale, out=dz)
         else:
             sums = self.new_empty(total.shape, e.dtype)
-            np.dot(self.ones(len(e), e.dtype), t.dense, out=sums)
-            np.subtract(sums, t.dense, out=dz)
+            np.dot(self.full(len(e), 1, e.dtype), t, out=sums)
+            np.subtract(sums, t, out=dz)
             dz *= np.divide(e, total, out=self.new_empty(e.shape, e.dtype))
             dp = np.expm1(log_p, out=self.new_empty(e.shape, e.dtype))
-            dp *= t.dense
+            dp *= t
             dz += dp
             dz *= factor
         return as_given(dz, shape, _class_axis(shape))
 
-    def _from_probabilities(self, y: np.ndarray, z: np.ndarray) -> _Target:
+    def _target(
+        self, target: np.ndarray, z: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.floating]:
+        """t, (C, M), None, None and the divisor; or where of each position one class alone counts
+        None, and of the (y_m, m) the places in a flat (C, M) and the t there, as `_places`."""
+        if target.shape == shape:
+            return self._from_probabilities(target, z), None, None, self._mean_of(z)
+        at, w, divisor, present = self._places(shape, z, target)
+        if self.label_smoothing:
+            return self._smoothed(z, at, w, present), None, None, divisor
+        return None, at, w, divisor
+
+    def _smoothed(
+        self, z: np.ndarray, at: np.ndarray, w: np.ndarray | None, present: np.ndarray | None
+    ) -> np.ndarray:
+        """t_nc = w_c ((1 − ε) [c = y_n] + ε/C), 0 where y_n is ignored. The rest as `_places`."""
+        epsilon = self.label_smoothing
+        t, own = self.new_empty(z.shape, z.dtype), self.new_empty(at.shape, z.dtype)
+        t[...] = epsilon / len(z)
+        if self.weight is not None:
+            t *= self.weight[:, None]
+        if present is not None:
+            t *= present
+        own[...] = 1 if w is None else w
+        own *= 1 - epsilon
+        own += take(t, at, self.new_empty(at.shape, z.dtype))
+        t.put(at, own)
+        return t
+
+    def _from_probabilities(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         """t_nc = w_c ((1 − ε) y_nc + ε/C). z: the prediction as (C, M)."""
         check_array("CrossEntropyLoss: target (class probabilities)", y, dtype=z.dtype)
         if self.ignore_index >= 0:
@@ -337,5 +367,4 @@ class CrossEntropyLoss(_ClassLoss):
         t += epsilon / len(z)
         if self.weight is not None:
             t *= self.weight[:, None]
-        divisor = z.shape[1] if self.reduction == "mean" else 1
-        return _Target(z.dtype.type(divisor), _positions(y.shape), t)
+        return t

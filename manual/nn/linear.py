@@ -59,39 +59,46 @@ class Linear(Module):
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise InputError(f"Linear: expected x of shape (…, {self.in_features}), got {x.shape}")
         rows = _rows(x)
-        self.saved = rows, x.shape
         y = self.new_empty((len(rows), self.out_features), x.dtype)
         np.dot(rows, weight.T, out=y)
         if self.bias is not None:
             y += self.bias.data
-        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
+        if x.ndim != 2:
+            y = y.reshape(*x.shape[:-1], self.out_features)
+        self.saved = rows, x.shape, y.shape
+        return y
 
+    @overflowing
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy: (…, out) → dx: (…, in).
 
         For one row, y_i = Σ_j W_ij x_j + b_i, so ∂y_i/∂x_j = W_ij, and with the chain rule
             dx_j = Σ_i dy_i W_ij            dx = dy W         (N, out)(out, in) → (N, in)
         """
-        x, shape = self.recall()
-        self.backward_parameters(dy)
+        x, shape, _ = self.recall()
+        self._overwrite_grads(dy)
         dx = self.new_empty(x.shape, x.dtype)
         np.dot(_rows(dy), self.weight.data, out=dx)
-        return dx.reshape(shape)
+        return dx if len(shape) == 2 else dx.reshape(shape)
 
     @overflowing
     def backward_parameters(self, dy: np.ndarray) -> None:
-        """The gradients of weight and bias alone.
+        self._overwrite_grads(dy)
+
+    def _overwrite_grads(self, dy: np.ndarray) -> None:
+        """The gradients of weight and bias.
 
         ∂y_i/∂W_ij = x_j and ∂y_i/∂b_i = 1, summed over the N rows that share W and b:
             dW_ij = Σ_n dy_ni x_nj          dW = dyᵀ x        (out, N)(N, in) → (out, in)
             db_i = Σ_n dy_ni                                  (out,)
         """
-        x, shape = self.recall()
-        check_array("Linear: dy", dy, (*shape[:-1], self.out_features), self.weight.dtype)
+        x, _, shape = self.recall()
+        check_array("Linear: dy", dy, shape, x.dtype)
         dy, dweight = _rows(dy), self.weight.overwrite_grad()
         np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
         if self.bias is not None:
-            np.dot(self.ones(len(x), x.dtype), dy, out=self.bias.overwrite_grad())  # Σ_n 1 · dy_ni
+            ones = self.full(len(x), 1, x.dtype)
+            np.dot(ones, dy, out=self.bias.overwrite_grad())  # Σ_n 1 · dy_ni
 
     def extra_repr(self) -> str:
         return (

@@ -7,7 +7,7 @@ into such a pair of buffers.
 
 from collections.abc import Iterable, Iterator
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class Parameter:
     transposed view of an (in, out) block stays one.
     """
 
+    layout: object = None  # another one whenever a parameter moves, gets a gradient or loses it
+
     def __init__(self, data: np.ndarray) -> None:
         data = as_array(data)
         if data.dtype not in FLOATS:
@@ -50,6 +52,7 @@ class Parameter:
         self._flat, self._start, self._stop = flat, start, start + int(np.prod(self._shape))
         own = slice(self._start, self._stop)
         self._data, self._grad = self.shaped(flat.data[own]), self.shaped(flat.grad[own])
+        Parameter.layout = object()
 
     def shaped(self, block: np.ndarray) -> np.ndarray:
         """A 1-D array in this parameter's memory order (a piece of `runs`) in its shape; a view."""
@@ -80,12 +83,17 @@ class Parameter:
     def grad(self, value: np.ndarray | None) -> None:
         if value is not None:
             self._grad[...] = self._checked("grad", value)
-        self._has_grad = value is not None
+        self._show_grad(value is not None)
 
     def overwrite_grad(self) -> np.ndarray:
         """The array a backward must fill with the gradient, and from now on `grad`."""
-        self._has_grad = True
+        if not self._has_grad:
+            self._show_grad(True)
         return self._grad
+
+    def _show_grad(self, there: bool) -> None:
+        if there is not self._has_grad:
+            self._has_grad, Parameter.layout = there, object()
 
     def _checked(self, what: str, value: np.ndarray) -> np.ndarray:
         value = as_if(self._data, value)
@@ -161,22 +169,31 @@ def flatten(parameters: Iterable[Parameter]) -> None:
             start += p.size
 
 
+class Stretch(NamedTuple):
+    """Parameters that lie one behind the other: their values and gradients as 1-D views, and
+    which they are, counted from 0."""
+
+    data: np.ndarray
+    grad: np.ndarray
+    numbers: range
+
+
 def stretches(
     parameters: Iterable[Parameter], keys: Iterable[Any] = repeat(None)
-) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-    """The parameters as few 1-D pieces: (values, gradients, key), the arrays views, together all
-    of them, in order. What lies in one piece has one key; all of a `Sequential` with one key do.
-    """
-    flat, key, start, stop = None, None, 0, 0
-    for p, own in zip(parameters, keys, strict=False):
+) -> Iterator[Stretch]:
+    """The parameters in few stretches, together all of them, in order. What lies in one has one
+    key; all of a `Sequential` with one key do."""
+    flat, key, start, stop, first = None, None, 0, 0, 0
+    i = -1
+    for i, (p, own) in enumerate(zip(parameters, keys, strict=False)):
         if p._flat is flat and p._start == stop and own == key:
             stop = p._stop
             continue
         if flat is not None:
-            yield flat.data[start:stop], flat.grad[start:stop], key
-        flat, key, start, stop = p._flat, own, p._start, p._stop
+            yield Stretch(flat.data[start:stop], flat.grad[start:stop], range(first, i))
+        flat, key, start, stop, first = p._flat, own, p._start, p._stop, i
     if flat is not None:
-        yield flat.data[start:stop], flat.grad[start:stop], key
+        yield Stretch(flat.data[start:stop], flat.grad[start:stop], range(first, i + 1))
 
 
 def runs(parameters: Iterable[Parameter]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,8 +15,11 @@ class ReLU(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         check_array("ReLU: x", x)
-        y = np.maximum(x, 0, out=self.new_empty(x.shape, x.dtype))
-        self.saved = (y,)
+        zeros = self.full(x.shape, 0, x.dtype)
+        y = np.maximum(x, zeros, out=self.new_empty(x.shape, x.dtype))
+        active = self.new_empty(x.shape, bool)
+        active[...] = y  # True where y ≠ 0
+        self.saved = active, x.dtype
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -24,9 +27,8 @@ class ReLU(Module):
 
         y = 0 exactly where x ≤ 0, so dx = 0 there and dy elsewhere (also where x is NaN).
         """
-        (y,) = self.recall()
-        check_array("ReLU: dy", dy, y.shape, y.dtype)
-        active = np.not_equal(y, 0, out=self.new_empty(y.shape, bool))
+        active, dtype = self.recall()
+        check_array("ReLU: dy", dy, active.shape, dtype)
         return _kept(active, dy, self.new_empty(dy.shape, dy.dtype))
 
 
@@ -111,7 +113,8 @@ class PReLU(Module):
         np.logical_not(below, out=below)
         terms = _product(x, dy, self.new_empty(x.shape, x.dtype))
         with np.errstate(over="ignore", invalid="ignore"):  # as in _product
-            self.weight.overwrite_grad()[...] = _kept(below, terms, terms).sum(axis=over)
+            kept = _kept(below, terms, self.new_empty(terms.shape, terms.dtype))
+            self.weight.overwrite_grad()[...] = kept.sum(axis=over)
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.num_parameters}"
@@ -185,11 +188,13 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def _kept(where: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The values there, 0 elsewhere."""
+    """The values there, 0 elsewhere, into another array."""
     bits = BITS.get(values.itemsize)
     if bits is None:  # longdouble
         out[...] = np.where(where, values, 0)
     else:
         # As whole numbers: 0 · ∞ would be NaN. np.where takes three to nine times as long.
-        np.multiply(values.view(bits), where, out=out.view(bits))
+        kept = out.view(bits)
+        kept[...] = where
+        np.multiply(values.view(bits), kept, out=kept)
     return out

@@ -34,7 +34,7 @@ class Softmax(Module):
         y = classes_first(x, axis, self.new_empty)
         subtract_maximum(y, self.new_empty)
         np.exp(y, out=y)
-        y /= np.dot(self.ones(len(y), y.dtype), y, out=self.new_empty(y.shape[1:], y.dtype))
+        y /= np.dot(self.full(len(y), 1, y.dtype), y, out=self.new_empty(y.shape[1:], y.dtype))
         self.saved = y, x.shape, axis
         return as_given(y, x.shape, axis)
 
@@ -48,7 +48,7 @@ class Softmax(Module):
         check_array("Softmax: dy", dy, shape, y.dtype)
         dx = classes_first(dy, axis, self.new_empty)
         terms = np.multiply(dx, y, out=self.new_empty(y.shape, y.dtype))
-        ones, sums = self.ones(len(y), y.dtype), self.new_empty(y.shape[1:], y.dtype)
+        ones, sums = self.full(len(y), 1, y.dtype), self.new_empty(y.shape[1:], y.dtype)
         dx -= np.dot(ones, terms, out=sums)
         dx *= y
         return as_given(dx, shape, axis)
@@ -72,7 +72,7 @@ class LogSoftmax(Module):
         subtract_maximum(y, self.new_empty)
         if len(y):
             e = np.exp(y, out=self.new_empty(y.shape, y.dtype))
-            y -= sum_and_log(e, self.ones(len(y), y.dtype), self.new_empty)[1]
+            y -= sum_and_log(e, self.full(len(y), 1, y.dtype), self.new_empty)[1]
         self.saved = y, x.shape, axis
         return as_given(y, x.shape, axis)
 
@@ -85,7 +85,7 @@ class LogSoftmax(Module):
         y, shape, axis = self.recall()
         check_array("LogSoftmax: dy", dy, shape, y.dtype)
         dx = classes_first(dy, axis, self.new_empty)
-        ones, sums = self.ones(len(y), y.dtype), self.new_empty(y.shape[1:], y.dtype)
+        ones, sums = self.full(len(y), 1, y.dtype), self.new_empty(y.shape[1:], y.dtype)
         np.dot(ones, dx, out=sums)
         p = np.exp(y, out=self.new_empty(y.shape, y.dtype))
         p *= sums
@@ -100,6 +100,10 @@ def classes_first(x: np.ndarray, axis: int, new_empty: Callable) -> np.ndarray:
     """A copy, (C, M): the C classes of `axis` first, the other dimensions in one. So sums and
     maxima over the classes run along whole rows. An x of rank 0 is one class."""
     view = x.swapaxes(0, axis) if x.ndim else x.reshape(1)
+    if view.ndim == 2:
+        first = new_empty(view.shape, x.dtype)
+        first[...] = view
+        return first
     first = new_empty((len(view), math.prod(view.shape[1:])), x.dtype)
     first.reshape(view.shape)[...] = view
     return first
@@ -109,6 +113,8 @@ def as_given(first: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray
     """(C, M) as the `shape` that classes_first was given; a view."""
     if not shape:
         return first.reshape(())
+    if len(shape) == 2:
+        return first.swapaxes(0, axis)
     swapped = list(shape)
     swapped[0], swapped[axis] = shape[axis], shape[0]
     return first.reshape(swapped).swapaxes(0, axis)

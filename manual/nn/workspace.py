@@ -24,7 +24,7 @@ class Workspace:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self._kept: dict[tuple[tuple[int, ...], np.dtype | type], list[np.ndarray]] = {}
-        self._ones: dict[tuple[int, np.dtype], np.ndarray] = {}
+        self._full: dict[tuple[int | tuple[int, ...], float, np.dtype | type], np.ndarray] = {}
 
     @property
     def _module(self) -> ModuleType:
@@ -44,15 +44,21 @@ class Workspace:
             arrays.append(array)
         return array
 
-    def ones(self, n: int, dtype: np.dtype) -> np.ndarray:
-        """n ones, read-only."""
-        ones = self._ones.get((n, dtype))
-        if ones is None:
-            _forget_oldest(self._ones)
-            ones = self._ones[n, dtype] = self._module.ones(n, dtype)
+    def full(
+        self, shape: int | tuple[int, ...], fill_value: float, dtype: np.dtype | type
+    ) -> np.ndarray:
+        """An array of that value, read-only. Where zeros are many they need no memory: the system
+        gives it to what is written."""
+        full = self._full.get((shape, fill_value, dtype))
+        if full is None:
+            _forget_oldest(self._full)
+            full = self._module.zeros(shape, dtype)
+            if fill_value:
+                full.fill(fill_value)
+            self._full[shape, fill_value, dtype] = full
             if self.device == "cpu":  # CuPy knows no such flag
-                ones.flags.writeable = False
-        return ones
+                full.flags.writeable = False
+        return full
 
     def arange(self, n: int) -> np.ndarray:
         return self._module.arange(n)
@@ -91,7 +97,7 @@ class Reuses:
         nothing."""
         array_type = array_module(x).ndarray
         if is_array(x) and array_type is not self.array_type:
-            for name in ("new_empty", "ones"):
+            for name in ("new_empty", "full"):
                 vars(self).pop(name, None)
             self.array_type, self._workspace = array_type, Workspace(device_of(x))
 
@@ -106,10 +112,13 @@ class Reuses:
         return self._workspace.empty
 
     @cached_property
-    def ones(self) -> Callable[[int, np.dtype], np.ndarray]:
-        """ones(n, dtype): n ones, read-only: np.dot(ones, x) sums x over its rows, in half the
-        time of np.sum."""
-        return self._workspace.ones
+    def full(self) -> Callable[[int | tuple[int, ...], float, np.dtype | type], np.ndarray]:
+        """full(shape, value, dtype): an array of that value, read-only.
+
+        np.dot(ones, x) sums x over its rows in half the time of np.sum; np.maximum of two arrays
+        takes a third of the time of one with a number.
+        """
+        return self._workspace.full
 
 
 # That of an array that only the list has, counted as in `empty`.

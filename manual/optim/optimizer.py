@@ -8,7 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -105,29 +105,39 @@ class Optimizer(Reuses):
     # who trains to notice, as in torch. What makes a NaN still warns.
     @overflowing
     def _step(self, group: dict[str, Any], state: "GroupState") -> None:
-        params = group["params"]
         options = self._options(group, state)
-        names = self._needed(group)
+        if state.layout is not Parameter.layout or state.params != group["params"]:
+            self._arrange(group, state)
+        for piece in state.pieces:
+            number = (state.steps[piece.numbers[0]] or 0) + 1
+            self._update(piece.data, piece.grad, piece.state, number, options)
+        for piece in state.pieces:
+            for i in piece.numbers if piece.state else ():
+                state.steps[i] = (state.steps[i] or 0) + 1
+
+    def _arrange(self, group: dict[str, Any], state: "GroupState") -> None:
+        """Find the pieces that one update each will do for: parameters with a gradient that lie
+        together and were updated equally often."""
+        params, names = group["params"], self._needed(group)
+        if len(params) != len(state.steps):
+            raise ValueError(
+                f"{type(self).__name__}: a group has {len(params)} parameters now, and had "
+                f"{len(state.steps)}; add_param_group adds parameters"
+            )
         buffers = state.prepare(names, params[0].dtype)
-        # The number of this update; None where there is no gradient.
-        numbers = [
-            None if p.grad is None else (n or 0) + 1
-            for p, n in zip(params, state.steps, strict=True)
+        keys = [
+            None if p.grad is None else (n or 0) for p, n in zip(params, state.steps, strict=True)
         ]
-        offset = 0
-        for theta, grad, number in stretches(params, numbers):
-            own = slice(offset, offset + theta.size)
+        state.pieces, offset = [], 0
+        for data, grad, numbers in stretches(params, keys):
+            own = slice(offset, offset + data.size)
             offset = own.stop
-            if number is not None:
-                if type(theta) is not self.array_type:
-                    self.follow(theta)
+            if keys[numbers[0]] is not None:
+                if type(data) is not self.array_type:
+                    self.follow(data)
                 kept = {name: buffers[name][own] for name in names}
-                self._update(theta, grad, kept, number, options)
-        if names:
-            state.steps = [
-                n if number is None else number
-                for n, number in zip(state.steps, numbers, strict=True)
-            ]
+                state.pieces.append(Piece(data, grad, numbers, kept))
+        state.layout, state.params = Parameter.layout, list(params)
 
     def _options(self, group: dict[str, Any], state: "GroupState") -> dict[str, Any]:
         """The options as numbers; checked where one has changed since the last step."""
@@ -137,6 +147,7 @@ class Optimizer(Reuses):
             given = {name: value for name, value in group.items() if name != "params"}
             state.dtype, state.options = dtype, _numbers(given, dtype)
             state.given = {**copy.deepcopy(given), "params": group["params"]}
+            state.layout = None  # other options may need another state
         return state.options
 
     def _update(
@@ -262,6 +273,16 @@ class Optimizer(Reuses):
         return state
 
 
+class Piece(NamedTuple):
+    """Parameters that one update does for. numbers: which of the group's; data, grad: their values
+    and gradients, 1-D; state: of each buffer what belongs to them, likewise."""
+
+    data: np.ndarray
+    grad: np.ndarray
+    numbers: range
+    state: dict[str, np.ndarray]
+
+
 class GroupState:
     """What an optimizer keeps of a group: by name, one 1-D buffer over all its parameters in
     their order (each in its own memory order), and each one's number of updates.
@@ -276,6 +297,9 @@ class GroupState:
         self.dtype: np.dtype | None = None  # of the last step's parameters
         self.given: dict[str, Any] = {}  # the last step's group
         self.options: dict[str, Any] = {}  # its options as numbers
+        self.layout: object = None  # `Parameter.layout` when the pieces were found
+        self.params: list[Parameter] = []  # the group's, then
+        self.pieces: list[Piece] = []
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
         """All buffers, also those named, in dtype and where the parameters are: the network may

@@ -122,6 +122,16 @@ def test_gradients_are_overwritten_and_belong_to_the_last_forward():
     assert np.array_equal(net.weight.grad, 2 * kept[0])
 
 
+def test_what_is_too_large_is_infinite_without_a_warning():
+    module = nn.Linear(2, 2)
+    module.weight.data, module.bias.data = np.full((2, 2), 3e38, np.float32), 0 * module.bias.data
+    x = np.full((3, 2), 3e38, np.float32)
+    y, dx = module(x), module.backward(x)
+    assert np.isposinf([y, dx]).all()
+    assert np.isposinf(module.weight.grad).all()
+    assert np.isposinf(module.bias.grad).all()
+
+
 def test_no_rows_give_zero_gradients():
     net, x, dy = case(3, 3, 2, True, np.float64, (0,))
     assert net(x).shape == (0, 2)

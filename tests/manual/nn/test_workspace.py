@@ -48,18 +48,21 @@ def test_shape_and_dtype_are_those_asked_for():
             assert array.flags.c_contiguous
 
 
-def test_ones_are_kept_and_cannot_be_changed():
+@pytest.mark.parametrize("value", [1, -1, 0, 2.5])
+def test_full_arrays_are_kept_and_cannot_be_changed(value):
     workspace = Workspace()
-    ones = workspace.ones(3, FLOAT)
-    assert ones.dtype == FLOAT
-    assert list(ones) == [1, 1, 1]
-    assert workspace.ones(3, FLOAT) is ones
-    assert workspace.ones(3, np.dtype(np.float64)).dtype == np.float64
+    full = workspace.full(3, value, FLOAT)
+    assert full.dtype == FLOAT
+    assert list(full) == [value] * 3
+    assert workspace.full(3, value, FLOAT) is full
+    assert workspace.full((3, 2), value, np.dtype(np.float64)).shape == (3, 2)
+    assert workspace.full(3, value, np.dtype(np.float64)).dtype == np.float64
+    assert list(workspace.full(3, value + 1, FLOAT)) == [value + 1] * 3
     with pytest.raises(ValueError, match="read-only"):
-        ones += 1
+        full += 1
     for n in range(2 * SHAPES):
-        workspace.ones(n, FLOAT)
-    assert len(workspace._ones) == SHAPES
+        workspace.full(n, value, FLOAT)
+    assert len(workspace._full) == SHAPES
 
 
 def test_it_keeps_few():

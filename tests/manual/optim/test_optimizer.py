@@ -512,6 +512,84 @@ def test_a_group_state_is_one_buffer():
     assert calls == [17]
 
 
+CHANGES = {
+    "nothing": lambda net, optimizer: None,
+    "a gradient is forgotten": lambda net, optimizer: setattr(net[0].bias, "grad", None),
+    "all are forgotten": lambda net, optimizer: optimizer.zero_grad(),
+    "all are zeros": lambda net, optimizer: optimizer.zero_grad(set_to_none=False),
+    "moved into another buffer": lambda net, optimizer: nn.Sequential(nn.Linear(2, 2), net),
+    "in float64": lambda net, optimizer: net.to(np.float64),
+    "another order": lambda net, optimizer: nn.Sequential(net[2], net[0]),
+    "another option": lambda net, optimizer: optimizer.param_groups[0].update(lr=0.25),
+    "its own state": lambda net, optimizer: optimizer.load_state_dict(optimizer.state_dict()),
+    "a group's list": lambda net, optimizer: optimizer.param_groups[0].update(
+        params=list(optimizer.param_groups[0]["params"])
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_a_change_between_steps_is_noticed(kind, change):
+    """A step begins from where the last one found the parameters; one that looks for them every
+    time does the same, bit for bit."""
+    found = []
+    for looks_every_time in (False, True):
+        net = nn.Sequential(nn.Linear(2, 3, generator=RNG(0)), nn.Tanh(), nn.Linear(3, 2))
+        net[2].load_state_dict({"weight": np.ones((2, 3)), "bias": np.zeros(2)})
+        optimizer = getattr(optim, kind)(net.parameters(), lr=0.1, **OPTIONS.get(kind, {}))
+        rng, seen = RNG(1), []
+        for step in range(6):
+            if step == 3:
+                CHANGES[change](net, optimizer)
+            for p in net.parameters() if step != 3 else ():
+                p.grad = rng.normal(size=p.shape).astype(p.dtype)
+            if looks_every_time:
+                optimizer._states[0].layout = None
+            optimizer.step()
+            seen += [p.data.copy() for p in net.parameters()]
+        found.append(seen)
+    for mine, expected in zip(*found, strict=True):
+        assert np.array_equal(mine, expected)
+    assert not np.array_equal(found[0][0], found[0][-4])
+
+
+def test_the_parameters_are_looked_for_once():
+    own = parameters()
+    optimizer = optim.Adam(own, lr=0.1)
+    give(own)
+    optimizer.step()
+    pieces = optimizer._states[0].pieces
+    optimizer.step()
+    assert optimizer._states[0].pieces is pieces
+    nn.Linear(2, 2)  # anybody's new parameter
+    optimizer.step()
+    assert optimizer._states[0].pieces is not pieces
+
+
+def test_a_momentum_that_begins_later():
+    own = parameters()
+    start = [p.data.copy() for p in own]
+    optimizer = optim.SGD(own, lr=0.5)
+    give(own)
+    optimizer.step()
+    optimizer.param_groups[0]["momentum"] = 0.5
+    for _ in range(2):
+        optimizer.step()
+    for p, data in zip(own, start, strict=True):  # the velocities are g, g and 1.5 g
+        np.testing.assert_allclose(p.data, data - 0.5 * 3.5 * p.grad, rtol=1e-14, atol=1e-14)
+
+
+def test_a_group_with_another_number_of_parameters_is_refused():
+    *own, other = parameters()
+    optimizer = optim.SGD(own, lr=0.1)
+    give([*own, other])
+    optimizer.step()
+    optimizer.param_groups[0]["params"].append(other)
+    with pytest.raises(ValueError, match="SGD: a group has 3 parameters now, and had 2"):
+        optimizer.step()
+
+
 def test_options_are_looked_at_once_and_after_a_conversion():
     p = nn.Parameter(np.ones(3))
     p.grad = np.ones(3)
