@@ -105,25 +105,35 @@ class Optimizer(Reuses):
     # who trains to notice, as in torch. What makes a NaN still warns.
     @overflowing
     def _step(self, group: dict[str, Any], state: "GroupState") -> None:
-        options = self._options(group, state)
-        if state.layout is not Parameter.layout or state.params != group["params"]:
-            self._arrange(group, state)
+        if group != state.given or Parameter.layout is not state.layout:
+            self._look_at_options(group, state)
+            self._find_pieces(group, state)
         for piece in state.pieces:
             number = (state.steps[piece.numbers[0]] or 0) + 1
-            self._update(piece.data, piece.grad, piece.state, number, options)
+            self._update(piece.data, piece.grad, piece.state, number, state.options)
         for piece in state.pieces:
             for i in piece.numbers if piece.state else ():
                 state.steps[i] = (state.steps[i] or 0) + 1
 
-    def _arrange(self, group: dict[str, Any], state: "GroupState") -> None:
-        """Find the pieces that one update each will do for: parameters with a gradient that lie
-        together and were updated equally often."""
-        params, names = group["params"], self._needed(group)
+    def _look_at_options(self, group: dict[str, Any], state: "GroupState") -> None:
+        """Check them and keep them as numbers, where one has changed."""
+        params = group["params"]
         if len(params) != len(state.steps):
             raise ValueError(
                 f"{type(self).__name__}: a group has {len(params)} parameters now, and had "
                 f"{len(state.steps)}; add_param_group adds parameters"
             )
+        dtype = params[0].dtype
+        if group != state.given or dtype != state.dtype:
+            self._check(group)
+            given = {name: value for name, value in group.items() if name != "params"}
+            state.dtype, state.options = dtype, _numbers(given, dtype)
+            state.given = {**copy.deepcopy(given), "params": list(params)}
+
+    def _find_pieces(self, group: dict[str, Any], state: "GroupState") -> None:
+        """The pieces that one update each will do for: parameters with a gradient that lie together
+        and were updated equally often."""
+        params, names = group["params"], self._needed(group)
         buffers = state.prepare(names, params[0].dtype)
         keys = [
             None if p.grad is None else (n or 0) for p, n in zip(params, state.steps, strict=True)
@@ -137,18 +147,7 @@ class Optimizer(Reuses):
                     self.follow(data)
                 kept = {name: buffers[name][own] for name in names}
                 state.pieces.append(Piece(data, grad, numbers, kept))
-        state.layout, state.params = Parameter.layout, list(params)
-
-    def _options(self, group: dict[str, Any], state: "GroupState") -> dict[str, Any]:
-        """The options as numbers; checked where one has changed since the last step."""
-        dtype = group["params"][0].dtype
-        if dtype != state.dtype or group != state.given:
-            self._check(group)
-            given = {name: value for name, value in group.items() if name != "params"}
-            state.dtype, state.options = dtype, _numbers(given, dtype)
-            state.given = {**copy.deepcopy(given), "params": group["params"]}
-            state.layout = None  # other options may need another state
-        return state.options
+        state.layout = Parameter.layout
 
     def _update(
         self,
@@ -298,7 +297,6 @@ class GroupState:
         self.given: dict[str, Any] = {}  # the last step's group
         self.options: dict[str, Any] = {}  # its options as numbers
         self.layout: object = None  # `Parameter.layout` when the pieces were found
-        self.params: list[Parameter] = []  # the group's, then
         self.pieces: list[Piece] = []
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
