@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.steps.contestant import MANUAL, Contestant
 
-TURN = (
-    20e-3  # seconds that a turn lasts at least: the first steps, with cold caches, must not count
-)
+# Seconds that a turn lasts at least: so long that neither the clock's own time counts nor the first
+# steps, which find the caches full of somebody else's data; who trains has no such neighbours.
+TURN = 20e-3
 TURN_ON_GPU = 30e-3  # nor the time to wait for the GPU
 
 

@@ -167,10 +167,10 @@ class _ClassLoss(Criterion):
         self, dloss: np.ndarray | None, divisor: np.floating, shape: tuple[int, ...]
     ) -> np.ndarray:
         """dL/dL_n over the divisor, (1,) (on a GPU a number) or (M,). shape: the prediction's."""
-        if dloss is None and self.reduction != "none":
-            dlosses = 1 / divisor
-        else:
-            dlosses = self._dloss(dloss, _positions(shape), divisor.dtype) / divisor
+        dlosses = 1
+        if dloss is not None or self.reduction == "none":
+            dlosses = self._dloss(dloss, _positions(shape), divisor.dtype)
+        dlosses = dlosses / divisor
         # NumPy multiplies by an array faster than by a number; on a GPU it would have to be moved.
         if self.elsewhere and isinstance(dlosses, np.generic):
             return dlosses

@@ -79,7 +79,7 @@ class Linear(Module):
         self._overwrite_grads(dy)
         dx = self.new_empty(x.shape, x.dtype)
         np.dot(_rows(dy), self.weight.data, out=dx)
-        return dx if len(shape) == 2 else dx.reshape(shape)
+        return dx.reshape(shape)
 
     @overflowing
     def backward_parameters(self, dy: np.ndarray) -> None:

@@ -253,7 +253,9 @@ BUGS = [
     Bug(
         "Optimizer",
         "the state of all parameters counts as not yet begun",
-        edited(optim.Optimizer._step, "(n or 0) + 1", "1"),
+        edited(
+            optim.Optimizer._step, "number = (state.steps[piece.numbers[0]] or 0) + 1", "number = 1"
+        ),
         steps(optim.Adam, 2, lr=0.01),
         "updated.0.weight",
         step=2,

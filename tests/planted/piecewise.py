@@ -22,17 +22,14 @@ BUGS = [
     Bug(
         "ReLU",
         "slope 1 at exactly 0",
-        together(
-            edited(nn.ReLU.forward, "self.saved = (y,)", "self.saved = (x,)"),
-            edited(nn.ReLU.backward, "np.not_equal(y", "np.greater_equal(y"),
-        ),
+        edited(nn.ReLU.forward, "active[...] = y", "active[...] = x >= 0"),
         alone(nn.ReLU),
         "d_x",
     ),
     Bug(
         "ReLU",
         "the absolute value",
-        edited(nn.ReLU.forward, "np.maximum(x, 0, ", "np.abs(x, "),
+        edited(nn.ReLU.forward, "np.maximum(x, zeros, ", "np.abs(x, "),
         between(nn.ReLU),
         FORWARD,
     ),
@@ -46,7 +43,7 @@ BUGS = [
     Bug(
         "ReLU",
         "cut off where dy is negative, not y",
-        edited(nn.ReLU.backward, "np.not_equal(y", "np.greater(dy"),
+        edited(nn.ReLU.backward, "_kept(active", "_kept(dy > 0"),
         between(nn.ReLU),
         BACKWARD,
     ),
