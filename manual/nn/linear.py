@@ -76,17 +76,14 @@ class Linear(Module):
             dx_j = Σ_i dy_i W_ij            dx = dy W         (N, out)(out, in) → (N, in)
         """
         x, shape, _ = self.recall()
-        self._overwrite_grads(dy)
+        self.backward_parameters(dy)
         dx = self.new_empty(x.shape, x.dtype)
         np.dot(_rows(dy), self.weight.data, out=dx)
         return dx.reshape(shape)
 
     @overflowing
     def backward_parameters(self, dy: np.ndarray) -> None:
-        self._overwrite_grads(dy)
-
-    def _overwrite_grads(self, dy: np.ndarray) -> None:
-        """The gradients of weight and bias.
+        """The gradients of weight and bias alone.
 
         ∂y_i/∂W_ij = x_j and ∂y_i/∂b_i = 1, summed over the N rows that share W and b:
             dW_ij = Σ_n dy_ni x_nj          dW = dyᵀ x        (out, N)(N, in) → (out, in)

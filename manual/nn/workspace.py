@@ -86,11 +86,7 @@ class Reuses:
     """What has a workspace of its own. array_type: of the arrays in it."""
 
     array_type: type = np.ndarray
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether they are not on the CPU."""
-        return self.array_type is not np.ndarray
+    elsewhere = False  # whether they are not on the CPU
 
     def follow(self, x: np.ndarray) -> None:
         """Take new arrays from where x is, on the CPU or the GPU. What is no array changes
@@ -99,7 +95,8 @@ class Reuses:
         if is_array(x) and array_type is not self.array_type:
             for name in ("new_empty", "full"):
                 vars(self).pop(name, None)
-            self.array_type, self._workspace = array_type, Workspace(device_of(x))
+            self.array_type, self.elsewhere = array_type, array_type is not np.ndarray
+            self._workspace = Workspace(device_of(x))
 
     @cached_property
     def _workspace(self) -> Workspace:

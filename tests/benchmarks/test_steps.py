@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import json
+import math
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -190,16 +191,17 @@ class Clock:
 
 def test_turns_are_short_shuffled_and_begin_anew(monkeypatch):
     clock = Clock(monkeypatch)
-    field = {n: clock.contestant(n, s) for n, s in [("manual", 1e-3), ("a", 2e-3), ("b", 8e-3)]}
+    took = {"manual": 2**-10, "a": 2**-9, "b": 2**-7}  # sums of which are exact
+    field = {name: clock.contestant(name, seconds) for name, seconds in took.items()}
     seconds = timing.interleaved(field, rounds=20, seed=3)
     assert gc.isenabled()
-    for name, expected in (("manual", 1e-3), ("a", 2e-3), ("b", 8e-3)):
+    for name, expected in took.items():
         np.testing.assert_allclose(seconds[name], np.full(20, expected))
     starts = [k for k, what in enumerate(clock.log) if what.endswith(" restarts")]
     turns = [clock.log[a:b] for a, b in pairwise([*starts, len(clock.log)])]
     assert all(set(steps) == {restart.split()[0]} for restart, *steps in turns)
     timed = [(turn[1], len(turn) - 2) for turn in turns][-60:]  # but the first step of a turn
-    least = {"manual": 3, "a": 2, "b": 1}
+    least = {name: math.ceil(timing.TURN / each) for name, each in took.items()}
     assert all(least[name] <= steps <= 2 * least[name] for name, steps in timed)
     orders = {tuple(name for name, _ in timed[k : k + 3]) for k in range(0, 60, 3)}
     assert {tuple(sorted(order)) for order in orders} == {("a", "b", "manual")}

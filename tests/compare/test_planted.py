@@ -89,9 +89,9 @@ def test_an_edit_under_a_decorator_and_one_with_super():
 
 def test_several_bugs_at_once_are_all_undone():
     old = normalization.math
-    with together(
-        patched(normalization, math=None), edited(nn.ReLU.backward, "not_equal", "greater")
-    )({}):
+    with together(patched(normalization, math=None), edited(nn.ReLU.forward, "maximum", "minimum"))(
+        {}
+    ):
         assert normalization.math is None
     assert normalization.math is old
 

@@ -148,7 +148,7 @@ def test_the_same_seed_gives_the_same_results():
 
 def slope_1_at_0(self, x):
     y = np.asarray(np.maximum(x, 0))
-    self.saved = (np.asarray(np.where(x == 0, 1, y), x.dtype),)
+    self.saved = np.asarray(x >= 0), x.dtype
     return y
 
 

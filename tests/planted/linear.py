@@ -101,7 +101,7 @@ BUGS = [
     Bug(
         "Linear",
         "dW transposed (square)",
-        edited(nn.Linear._overwrite_grads, PRODUCT, "dweight[...] = np.dot(x.T, dy)"),
+        edited(nn.Linear.backward_parameters, PRODUCT, "dweight[...] = np.dot(x.T, dy)"),
         layers(square=True),
         "grad.2.weight",
     ),
@@ -109,7 +109,7 @@ BUGS = [
         "Linear",
         "dW transposed and reshaped (not square)",
         edited(
-            nn.Linear._overwrite_grads,
+            nn.Linear.backward_parameters,
             PRODUCT,
             "dweight[...] = np.dot(x.T, dy).reshape(dweight.shape)",
         ),
@@ -119,21 +119,21 @@ BUGS = [
     Bug(
         "Linear",
         "dW added to what was there",
-        edited(nn.Linear._overwrite_grads, PRODUCT, "dweight += np.dot(dy.T, x)"),
+        edited(nn.Linear.backward_parameters, PRODUCT, "dweight += np.dot(dy.T, x)"),
         layers(),
         "grad.2.weight",
     ),
     Bug(
         "Linear",
         "dW divided by the batch once more",
-        edited(nn.Linear._overwrite_grads, PRODUCT, "np.dot(x.T, dy / len(x), out=dweight.T)"),
+        edited(nn.Linear.backward_parameters, PRODUCT, "np.dot(x.T, dy / len(x), out=dweight.T)"),
         layers(),
         "grad.2.weight",
     ),
     Bug(
         "Linear",
         "dW all zero",
-        edited(nn.Linear._overwrite_grads, PRODUCT, "dweight[...] = 0"),
+        edited(nn.Linear.backward_parameters, PRODUCT, "dweight[...] = 0"),
         layers(),
         "grad.2.weight",
     ),
@@ -141,7 +141,7 @@ BUGS = [
         "Linear",
         "the median entry of dW off by 1 % (float32) or 1e-6 (float64)",
         edited(
-            nn.Linear._overwrite_grads,
+            nn.Linear.backward_parameters,
             PRODUCT,
             f"{PRODUCT}\n"
             "    sizes = np.abs(dweight)\n"
@@ -164,7 +164,7 @@ BUGS = [
         "Linear",
         "db the mean over the batch",
         edited(
-            nn.Linear._overwrite_grads,
+            nn.Linear.backward_parameters,
             "np.dot(ones, dy",
             "np.dot(ones / len(x), dy",
         ),
@@ -175,7 +175,7 @@ BUGS = [
         "Linear",
         "db summed along the wrong axis",
         edited(
-            nn.Linear._overwrite_grads,
+            nn.Linear.backward_parameters,
             "np.dot(ones, dy,",
             "np.dot(dy, ones,",
         ),
@@ -185,14 +185,14 @@ BUGS = [
     Bug(
         "Linear",
         "db of the last sample alone",
-        edited(nn.Linear._overwrite_grads, BIAS, "self.bias.overwrite_grad()[...] = dy[-1]"),
+        edited(nn.Linear.backward_parameters, BIAS, "self.bias.overwrite_grad()[...] = dy[-1]"),
         layers(),
         "grad.2.bias",
     ),
     Bug(
         "Linear",
         "db added to what was there",
-        edited(nn.Linear._overwrite_grads, BIAS, "self.bias.overwrite_grad()[...] += dy.sum(0)"),
+        edited(nn.Linear.backward_parameters, BIAS, "self.bias.overwrite_grad()[...] += dy.sum(0)"),
         layers(),
         "grad.2.bias",
     ),

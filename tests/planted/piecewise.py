@@ -2,7 +2,7 @@
 
 from compare.cases.case import Draw
 from manual import nn
-from tests.planted.bug import Arguments, Bug, edited, together
+from tests.planted.bug import Arguments, Bug, edited
 from tests.planted.cases import alone, between, declared, onto, trained
 
 FORWARD, BACKWARD = "activation.1", "d_activation.0"
