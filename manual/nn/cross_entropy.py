@@ -100,7 +100,7 @@ class _ClassLoss(Criterion):
         classes, positions = z.shape
         at, all_count = self._indices(shape, y, classes)
         w = present = None
-        divisor = self._mean_of(z)
+        divisor = self._divisor(z)
         if not all_count or self.weight is not None:
             w, divisor, present = self._weights(at, z, all_count)
         if positions > 1:  # (y_m, m) has the place M y_m + m
@@ -124,7 +124,7 @@ class _ClassLoss(Criterion):
             if present is not None:
                 w *= present
         if self.reduction != "mean":
-            return w, self._mean_of(z), present
+            return w, self._divisor(z), present
         divisor = count if self.weight is None else w.sum()
         if can_be_read(z) and divisor == 0:
             raise ValueError(
@@ -133,8 +133,8 @@ class _ClassLoss(Criterion):
             )
         return w, _number(divisor, z.dtype), present
 
-    def _mean_of(self, z: np.ndarray) -> np.floating:
-        """The divisor of the loss where every position counts, with the weight 1. z: (C, M)."""
+    def _divisor(self, z: np.ndarray) -> np.floating:
+        """Of the loss, where every position counts with the weight 1. z: (C, M)."""
         return z.dtype.type(z.shape[1] if self.reduction == "mean" else 1)
 
     def _first_numbers(self, n: int) -> np.ndarray:
@@ -270,10 +270,10 @@ class CrossEntropyLoss(_ClassLoss):
         [0, C), ValueError where "mean" would divide by the weight of no position at all.
         """
         z, shape = self._classes_first(prediction), prediction.shape
-        t, at, w, divisor = self._target(as_array(target), z, shape)
+        t, at, divisor = self._target(as_array(target), z, shape)
         m = maxima(z, self.new_empty(z.shape[1:], z.dtype))
         z -= m
-        if t is None:
+        if at is not None:
             z_y = take(z, at, self.new_empty(m.shape, m.dtype))
             e = np.exp(z, out=z)
             e_y = take(e, at, self.new_empty(m.shape, m.dtype))
@@ -286,7 +286,7 @@ class CrossEntropyLoss(_ClassLoss):
             log_total = np.subtract(e_y, 1, out=self.new_empty(m.shape, m.dtype))
             np.subtract(log_total, minus_s, out=e_y)
             np.log1p(e_y, out=log_total)
-            log_p, t = np.subtract(z_y, log_total, out=e_y), w
+            log_p = np.subtract(z_y, log_total, out=e_y)
             e.put(at, minus_s)  # for backward
         else:
             e = np.exp(z, out=self.new_empty(z.shape, z.dtype))
@@ -327,15 +327,16 @@ class CrossEntropyLoss(_ClassLoss):
 
     def _target(
         self, target: np.ndarray, z: np.ndarray, shape: tuple[int, ...]
-    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.floating]:
-        """t, (C, M), None, None and the divisor; or where of each position one class alone counts
-        None, and of the (y_m, m) the places in a flat (C, M) and the t there, as `_places`."""
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.floating]:
+        """t, (C, M), and None; or, where of each position one class alone counts, the t there, (M,)
+        or None for 1, and the places of the (y_m, m) in a flat (C, M). Then the divisor of the
+        loss. z: the prediction as (C, M); shape: as it was given."""
         if target.shape == shape:
-            return self._from_probabilities(target, z), None, None, self._mean_of(z)
+            return self._from_probabilities(target, z), None, self._divisor(z)
         at, w, divisor, present = self._places(shape, z, target)
         if self.label_smoothing:
-            return self._smoothed(z, at, w, present), None, None, divisor
-        return None, at, w, divisor
+            return self._smoothed(z, at, w, present), None, divisor
+        return w, at, divisor
 
     def _smoothed(
         self, z: np.ndarray, at: np.ndarray, w: np.ndarray | None, present: np.ndarray | None

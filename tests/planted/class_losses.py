@@ -153,7 +153,7 @@ BUGS = [
     Bug(
         "CrossEntropyLoss",
         "for probabilities the mean over positions and classes",
-        edited(CE._mean_of, "z.shape[1] if", "z.size if"),
+        edited(CE._divisor, "z.shape[1] if", "z.size if"),
         probabilities(),
         "loss",
     ),
