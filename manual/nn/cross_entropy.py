@@ -113,11 +113,11 @@ class _ClassLoss(Criterion):
     ) -> tuple[np.ndarray, np.floating, np.ndarray | None]:
         """The same of the y_m: w, divisor and present. at: the y_m, 0 from now on where they are
         ignored."""
-        present, count = None, at.size
+        present = None
         if not all_count:
             counts = at != self.ignore_index
             at *= counts
-            count, present = np.count_nonzero(counts), counts.astype(z.dtype)
+            present = counts.astype(z.dtype)
         w = present
         if self.weight is not None:
             w = take(self.weight, at, self.new_empty(at.shape, z.dtype))
@@ -125,13 +125,13 @@ class _ClassLoss(Criterion):
                 w *= present
         if self.reduction != "mean":
             return w, self._divisor(z), present
-        divisor = count if self.weight is None else w.sum()
+        divisor = w.sum()
         if can_be_read(z) and divisor == 0:
             raise ValueError(
                 f"{type(self).__name__}: no target counts (all are ignore_index or of "
                 "weight 0); the mean over nothing is undefined"
             )
-        return w, _number(divisor, z.dtype), present
+        return w, divisor, present
 
     def _divisor(self, z: np.ndarray) -> np.floating:
         """Of the loss, where every position counts with the weight 1. z: (C, M)."""
@@ -175,11 +175,6 @@ class _ClassLoss(Criterion):
         if self.elsewhere and isinstance(dlosses, np.generic):
             return dlosses
         return dlosses.reshape(-1)
-
-
-def _number(divisor: int | np.floating | np.ndarray, dtype: np.dtype) -> np.floating | np.ndarray:
-    """In that dtype; one that was computed on a GPU stays there."""
-    return divisor.astype(dtype) if hasattr(divisor, "astype") else dtype.type(divisor)
 
 
 def _class_axis(shape: tuple[int, ...]) -> int:

@@ -183,17 +183,24 @@ def stretches(
 ) -> Iterator[Stretch]:
     """The parameters in few stretches, together all of them, in order. What lies in one has one
     key; all of a `Sequential` with one key do."""
-    flat, key, start, stop, first = None, None, 0, 0, 0
-    i = -1
-    for i, (p, own) in enumerate(zip(parameters, keys, strict=False)):
-        if p._flat is flat and p._start == stop and own == key:
-            stop = p._stop
-            continue
-        if flat is not None:
-            yield Stretch(flat.data[start:stop], flat.grad[start:stop], range(first, i))
-        flat, key, start, stop, first = p._flat, own, p._start, p._stop, i
-    if flat is not None:
-        yield Stretch(flat.data[start:stop], flat.grad[start:stop], range(first, i + 1))
+    together: list[Parameter] = []
+    key = done = 0
+    for p, own in zip(parameters, keys, strict=False):
+        if together:
+            last = together[-1]
+            if own == key and p._flat is last._flat and p._start == last._stop:
+                together.append(p)
+                continue
+            yield _stretch(together, done)
+            done += len(together)
+        together, key = [p], own
+    if together:
+        yield _stretch(together, done)
+
+
+def _stretch(parameters: list[Parameter], first: int) -> Stretch:
+    flat, own = parameters[0]._flat, slice(parameters[0]._start, parameters[-1]._stop)
+    return Stretch(flat.data[own], flat.grad[own], range(first, first + len(parameters)))
 
 
 def runs(parameters: Iterable[Parameter]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -143,8 +143,7 @@ class Optimizer(Reuses):
             own = slice(offset, offset + data.size)
             offset = own.stop
             if keys[numbers[0]] is not None:
-                if type(data) is not self.array_type:
-                    self.follow(data)
+                self.follow(data)
                 kept = {name: buffers[name][own] for name in names}
                 state.pieces.append(Piece(data, grad, numbers, kept))
         state.layout = Parameter.layout
@@ -297,7 +296,7 @@ class GroupState:
         self.given: dict[str, Any] = {}  # the last step's group
         self.options: dict[str, Any] = {}  # its options as numbers
         self.layout: object = None  # `Parameter.layout` when the pieces were found
-        self.pieces: list[Piece] = []
+        self.pieces: list[Piece]
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
         """All buffers, also those named, in dtype and where the parameters are: the network may
@@ -305,11 +304,9 @@ class GroupState:
         data = self.first.data
         for name in names:
             if name not in self.buffers:
-                self.buffers[name] = as_if(data, np.zeros(self.size, dtype))
+                self.buffers[name] = np.zeros(self.size, dtype)
         for name, buffer in self.buffers.items():
-            if type(buffer) is not type(data):
-                buffer = as_if(data, buffer)
-            self.buffers[name] = buffer.astype(dtype, copy=False)
+            self.buffers[name] = as_if(data, buffer).astype(dtype, copy=False)
         return self.buffers
 
 

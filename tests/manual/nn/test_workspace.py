@@ -65,6 +65,17 @@ def test_full_arrays_are_kept_and_cannot_be_changed(value):
     assert len(workspace._full) == SHAPES
 
 
+def test_an_array_of_a_class_of_its_own_changes_nothing():
+    class Own(np.ndarray):
+        pass
+
+    module = nn.ReLU()
+    module(np.ones((2, 3)))
+    workspace = module._workspace
+    module(np.ones((2, 3)).view(Own))
+    assert module._workspace is workspace
+
+
 def test_it_keeps_few():
     workspace = Workspace()
     held = [workspace.empty((5,), FLOAT) for _ in range(2 * COPIES)]
