@@ -111,8 +111,7 @@ class _ClassLoss(Criterion):
     def _weights(
         self, at: np.ndarray, z: np.ndarray, all_count: bool
     ) -> tuple[np.ndarray, np.floating, np.ndarray | None]:
-        """The same of the y_m: w, divisor and present. at: the y_m, 0 from now on where they are
-        ignored."""
+        """w, divisor and present of `_places`. at: the y_m, made 0 where they are ignored."""
         present = None
         if not all_count:
             counts = at != self.ignore_index
@@ -277,7 +276,7 @@ class CrossEntropyLoss(_ClassLoss):
             e.put(at, minus_s)
             np.dot(self.full(len(e), -1, e.dtype), e, out=minus_s)
             total = np.subtract(e_y, minus_s, out=self.new_empty(m.shape, m.dtype))
-            # In turns, for in place NumPy is slower on a single number.
+            # To and fro between two arrays: in place NumPy is slower on a single number.
             log_total = np.subtract(e_y, 1, out=self.new_empty(m.shape, m.dtype))
             np.subtract(log_total, minus_s, out=e_y)
             np.log1p(e_y, out=log_total)
@@ -288,6 +287,7 @@ class CrossEntropyLoss(_ClassLoss):
             ones = self.full(len(e), 1, e.dtype)
             total, log_total = sum_and_log(e, ones, self.new_empty)
             log_p = np.subtract(z, log_total, out=z)
+        # log_p, t: (C, M), or of the classes y_m alone, (M,); then e has −S for the e_y.
         self.saved = e, total, log_p, t, divisor, shape
         return self._loss(log_p, t, divisor, shape)
 
@@ -304,7 +304,7 @@ class CrossEntropyLoss(_ClassLoss):
         e, total, log_p, t, divisor, shape = self.recall()  # p = e / total
         dz = self.new_empty(e.shape, e.dtype)
         factor = self._dlosses(dloss, divisor, shape)
-        if log_p.ndim == 1:  # t and log p of the y_m alone; and e_y is −S
+        if log_p.ndim == 1:
             scale = np.divide(factor, total, out=self.new_empty(total.shape, e.dtype))
             if t is not None:
                 scale *= t

@@ -7,7 +7,14 @@ import math
 import numpy as np
 
 from manual import init
-from manual.checks import InputError, check_array, float_dtype, random_generator, whole_number
+from manual.checks import (
+    DtypeError,
+    InputError,
+    check_array,
+    float_dtype,
+    random_generator,
+    whole_number,
+)
 from manual.nn.module import Module, overflowing
 from manual.nn.parameter import Parameter
 
@@ -90,7 +97,9 @@ class Linear(Module):
             db_i = Σ_n dy_ni                                  (out,)
         """
         x, _, shape = self.recall()
-        check_array("Linear: dy", dy, shape, x.dtype)
+        check_array("Linear: dy", dy, shape, self.weight.dtype)
+        if x.dtype != dy.dtype:
+            raise DtypeError(f"Linear: x was {x.dtype} in forward, the weight is {dy.dtype} now")
         dy, dweight = _rows(dy), self.weight.overwrite_grad()
         np.dot(x.T, dy, out=dweight.T)  # dWᵀ = xᵀ dy: the (in, out) block that dweight shows
         if self.bias is not None:

@@ -34,7 +34,7 @@ class Parameter:
     transposed view of an (in, out) block stays one.
     """
 
-    layout: object = None  # another one whenever a parameter moves, gets a gradient or loses it
+    _placement: object = None  # another one whenever a parameter, whichever, is placed in a buffer
 
     def __init__(self, data: np.ndarray) -> None:
         data = as_array(data)
@@ -52,7 +52,7 @@ class Parameter:
         self._flat, self._start, self._stop = flat, start, start + int(np.prod(self._shape))
         own = slice(self._start, self._stop)
         self._data, self._grad = self.shaped(flat.data[own]), self.shaped(flat.grad[own])
-        Parameter.layout = object()
+        Parameter._placement = object()
 
     def shaped(self, block: np.ndarray) -> np.ndarray:
         """A 1-D array in this parameter's memory order (a piece of `runs`) in its shape; a view."""
@@ -83,17 +83,12 @@ class Parameter:
     def grad(self, value: np.ndarray | None) -> None:
         if value is not None:
             self._grad[...] = self._checked("grad", value)
-        self._show_grad(value is not None)
+        self._has_grad = value is not None
 
     def overwrite_grad(self) -> np.ndarray:
         """The array a backward must fill with the gradient, and from now on `grad`."""
-        if not self._has_grad:
-            self._show_grad(True)
+        self._has_grad = True
         return self._grad
-
-    def _show_grad(self, there: bool) -> None:
-        if there is not self._has_grad:
-            self._has_grad, Parameter.layout = there, object()
 
     def _checked(self, what: str, value: np.ndarray) -> np.ndarray:
         value = as_if(self._data, value)
@@ -171,11 +166,11 @@ def flatten(parameters: Iterable[Parameter]) -> None:
 
 class Stretch(NamedTuple):
     """Parameters that lie one behind the other: their values and gradients as 1-D views, and
-    which they are, counted from 0."""
+    their indices among those that were given."""
 
     data: np.ndarray
     grad: np.ndarray
-    numbers: range
+    indices: range
 
 
 def stretches(
@@ -201,6 +196,12 @@ def stretches(
 def _stretch(parameters: list[Parameter], first: int) -> Stretch:
     flat, own = parameters[0]._flat, slice(parameters[0]._start, parameters[-1]._stop)
     return Stretch(flat.data[own], flat.grad[own], range(first, first + len(parameters)))
+
+
+def arrangement(parameters: Iterable[Parameter]) -> tuple[object, list[bool]]:
+    """Equal to an earlier one as long as no parameter has moved since, and none of these has got or
+    lost its gradient: then their stretches are the same arrays."""
+    return Parameter._placement, [p._has_grad for p in parameters]
 
 
 def runs(parameters: Iterable[Parameter]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

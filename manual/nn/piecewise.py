@@ -188,7 +188,7 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def _kept(where: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The values there, 0 elsewhere, into another array."""
+    """The values there, 0 elsewhere. out: another array; it is written before values is read."""
     bits = BITS.get(values.itemsize)
     if bits is None:  # longdouble
         out[...] = np.where(where, values, 0)

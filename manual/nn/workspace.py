@@ -47,8 +47,8 @@ class Workspace:
     def full(
         self, shape: int | tuple[int, ...], fill_value: float, dtype: np.dtype | type
     ) -> np.ndarray:
-        """An array of that value, read-only. Where zeros are many they need no memory: the system
-        gives it to what is written."""
+        """An array of that value, read-only. Many zeros take no memory on the CPU, as nobody writes
+        them."""
         full = self._full.get((shape, fill_value, dtype))
         if full is None:
             _forget_oldest(self._full)
@@ -110,7 +110,7 @@ class Reuses:
 
     @cached_property
     def full(self) -> Callable[[int | tuple[int, ...], float, np.dtype | type], np.ndarray]:
-        """full(shape, value, dtype): an array of that value, read-only.
+        """full(shape, fill_value, dtype): an array of that value, read-only.
 
         np.dot(ones, x) sums x over its rows in half the time of np.sum; np.maximum of two arrays
         takes a third of the time of one with a number.

@@ -14,7 +14,7 @@ import numpy as np
 
 from manual.arrays import as_if, host
 from manual.nn.module import overflowing
-from manual.nn.parameter import Parameter, stretches, zero_grad
+from manual.nn.parameter import Parameter, arrangement, stretches, zero_grad
 from manual.nn.workspace import Reuses
 
 KERNELS = {"foreach", "fused", "capturable", "differentiable", "param_names"}
@@ -105,24 +105,22 @@ class Optimizer(Reuses):
     # who trains to notice, as in torch. What makes a NaN still warns.
     @overflowing
     def _step(self, group: dict[str, Any], state: "GroupState") -> None:
-        if group != state.given or Parameter.layout is not state.layout:
+        found = arrangement(group["params"])
+        if group != state.given or found != state.arrangement:
+            state.arrangement = None  # should one of the next two lines be interrupted
             self._look_at_options(group, state)
             self._find_pieces(group, state)
+            state.arrangement = found
         for piece in state.pieces:
-            number = (state.steps[piece.numbers[0]] or 0) + 1
-            self._update(piece.data, piece.grad, piece.state, number, state.options)
+            updates = (state.steps[piece.indices[0]] or 0) + 1
+            self._update(piece.data, piece.grad, piece.state, updates, state.options)
         for piece in state.pieces:
-            for i in piece.numbers if piece.state else ():
+            for i in piece.indices if piece.state else ():
                 state.steps[i] = (state.steps[i] or 0) + 1
 
     def _look_at_options(self, group: dict[str, Any], state: "GroupState") -> None:
         """Check them and keep them as numbers, where one has changed."""
         params = group["params"]
-        if len(params) != len(state.steps):
-            raise ValueError(
-                f"{type(self).__name__}: a group has {len(params)} parameters now, and had "
-                f"{len(state.steps)}; add_param_group adds parameters"
-            )
         dtype = params[0].dtype
         if group != state.given or dtype != state.dtype:
             self._check(group)
@@ -134,19 +132,23 @@ class Optimizer(Reuses):
         """The pieces that one update each will do for: parameters with a gradient that lie together
         and were updated equally often."""
         params, names = group["params"], self._needed(group)
+        if len(params) != len(state.steps):
+            raise ValueError(
+                f"{type(self).__name__}: a group has {len(params)} parameters now, and had "
+                f"{len(state.steps)}; add_param_group adds parameters"
+            )
         buffers = state.prepare(names, params[0].dtype)
         keys = [
             None if p.grad is None else (n or 0) for p, n in zip(params, state.steps, strict=True)
         ]
         state.pieces, offset = [], 0
-        for data, grad, numbers in stretches(params, keys):
+        for data, grad, indices in stretches(params, keys):
             own = slice(offset, offset + data.size)
             offset = own.stop
-            if keys[numbers[0]] is not None:
+            if keys[indices[0]] is not None:
                 self.follow(data)
                 kept = {name: buffers[name][own] for name in names}
-                state.pieces.append(Piece(data, grad, numbers, kept))
-        state.layout = Parameter.layout
+                state.pieces.append(Piece(data, grad, indices, kept))
 
     def _update(
         self,
@@ -272,12 +274,12 @@ class Optimizer(Reuses):
 
 
 class Piece(NamedTuple):
-    """Parameters that one update does for. numbers: which of the group's; data, grad: their values
-    and gradients, 1-D; state: of each buffer what belongs to them, likewise."""
+    """Parameters that one update does for. data, grad: their values and gradients, 1-D; indices:
+    theirs in the group; state: of each buffer what belongs to them, 1-D."""
 
     data: np.ndarray
     grad: np.ndarray
-    numbers: range
+    indices: range
     state: dict[str, np.ndarray]
 
 
@@ -295,8 +297,12 @@ class GroupState:
         self.dtype: np.dtype | None = None  # of the last step's parameters
         self.given: dict[str, Any] = {}  # the last step's group
         self.options: dict[str, Any] = {}  # its options as numbers
-        self.layout: object = None  # `Parameter.layout` when the pieces were found
-        self.pieces: list[Piece]
+        self.arrangement: tuple[object, list[bool]] | None = None  # when the pieces were found
+        self.pieces: list[Piece] = []
+
+    # In a copy or a pickle the pieces would be arrays of their own.
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"arrangement": None, "pieces": []}
 
     def prepare(self, names: Iterable[str], dtype: np.dtype) -> dict[str, np.ndarray]:
         """All buffers, also those named, in dtype and where the parameters are: the network may

@@ -254,7 +254,9 @@ BUGS = [
         "Optimizer",
         "the state of all parameters counts as not yet begun",
         edited(
-            optim.Optimizer._step, "number = (state.steps[piece.numbers[0]] or 0) + 1", "number = 1"
+            optim.Optimizer._step,
+            "updates = (state.steps[piece.indices[0]] or 0) + 1",
+            "updates = 1",
         ),
         steps(optim.Adam, 2, lr=0.01),
         "updated.0.weight",

@@ -132,6 +132,17 @@ def test_what_is_too_large_is_infinite_without_a_warning():
     assert np.isposinf(module.bias.grad).all()
 
 
+@pytest.mark.parametrize(("dtype", "told"), [(np.float32, "dy: expected"), (np.float64, "x was")])
+def test_a_conversion_between_forward_and_backward_is_told(dtype, told):
+    module = nn.Linear(3, 2)
+    module(np.ones((4, 3), np.float32))
+    module.to(np.float64)
+    with pytest.raises(TypeError, match=f"Linear: {told}.* float32"):
+        module.backward(np.ones((4, 2), dtype))
+    assert module.weight.grad is None
+    assert module.bias.grad is None
+
+
 def test_no_rows_give_zero_gradients():
     net, x, dy = case(3, 3, 2, True, np.float64, (0,))
     assert net(x).shape == (0, 2)

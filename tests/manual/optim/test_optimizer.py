@@ -545,7 +545,7 @@ def test_a_change_between_steps_is_noticed(kind, change):
             for p in net.parameters() if step != 3 else ():
                 p.grad = rng.normal(size=p.shape).astype(p.dtype)
             if looks_every_time:
-                optimizer._states[0].layout = None
+                optimizer._states[0].arrangement = None
             optimizer.step()
             seen += [p.data.copy() for p in net.parameters()]
         found.append(seen)
@@ -565,6 +565,32 @@ def test_the_parameters_are_looked_for_once():
     nn.Linear(2, 2)  # anybody's new parameter
     optimizer.step()
     assert optimizer._states[0].pieces is not pieces
+
+
+def test_a_step_that_is_interrupted_while_it_looks_leaves_nothing_behind(monkeypatch):
+    own = parameters()
+    optimizer = optim.SGD(own, lr=0.1)
+    give(own)
+    optimizer.step()
+    optimizer.param_groups[0]["momentum"] = 0.9
+    for name in ("_needed", "_look_at_options"):
+        with monkeypatch.context() as patch:
+            patch.setattr(optimizer, name, lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
+            with pytest.raises(KeyboardInterrupt):
+                optimizer.step()
+    before = [p.data.copy() for p in own]
+    optimizer.step()
+    assert all((p.data != data).all() for p, data in zip(own, before, strict=True))
+    assert set(optimizer.state_dict()["state"]) == {0, 1, 2}
+
+
+def test_a_pickle_of_an_optimizer_has_every_number_once():
+    own = [nn.Parameter(np.ones(5000)) for _ in range(2)]
+    optimizer = optim.SGD(own, lr=0.1, momentum=0.9)
+    give(own)
+    optimizer.step()
+    arrays = 3 * 2 * 5000 * 8  # values, gradients, momentum
+    assert len(pickle.dumps(optimizer)) < 1.1 * arrays
 
 
 def test_a_momentum_that_begins_later():
