@@ -120,15 +120,22 @@ def test_products_of_other_arrays_are_refused(monkeypatch):
         proof.Proof(SMALL).check(make("torch products", SMALL))
 
 
-def test_the_products_are_those_of_a_step():
+@pytest.mark.parametrize(
+    ("name", "product", "weights"),
+    [
+        ("NumPy products", (np, "dot"), [(6, 7, 5), (5, 7, 4), (4, 7, 3)]),
+        ("torch products", (torch, "mm"), [(5, 7, 6), (4, 7, 5), (3, 7, 4)]),
+    ],
+    ids=["numpy", "torch"],
+)
+def test_the_products_are_those_of_a_step(name, product, weights):
     """Every product of forward and backward, but for the gradient of the data."""
     done = []
     with pytest.MonkeyPatch.context() as patch:
-        taking_part = make("NumPy products", SMALL)
-        patch.setattr(np, "dot", lambda a, b, out: done.append((*a.shape, b.shape[1])))
+        taking_part = make(name, SMALL)
+        patch.setattr(*product, lambda a, b, out: done.append((*a.shape, b.shape[1])))
         taking_part.step()
     forward, inputs = [(7, 6, 5), (7, 5, 4), (7, 4, 3)], [(7, 4, 5), (7, 3, 4)]
-    weights = [(6, 7, 5), (5, 7, 4), (4, 7, 3)]
     assert sorted(done) == sorted(forward + weights + inputs)
 
 
@@ -501,6 +508,13 @@ def test_steps_write_a_table_a_csv_and_a_picture(handgrad, tmp_path, monkeypatch
     for column in ("machine", "blas", "torch_blas", "numpy", "torch", "threads", "dtype", "seed"):
         assert frame[column].notna().all(), column
     assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_batch_size_alone_is_that_of_the_usual_network(handgrad, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "steps", lambda points, *rest: asked.extend(points) or 0)
+    assert handgrad("--steps", "--batch-size", 3)[0] == 0
+    assert asked == [(Problem(batch=3), 1)]
 
 
 @pytest.fixture
